@@ -1,0 +1,1 @@
+"""`ModelTask`: the Dagster component that turns a task into assets, checks, jobs."""

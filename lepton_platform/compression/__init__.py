@@ -1,0 +1,1 @@
+"""Export, quantise, choose; pruning and distillation have their place here."""

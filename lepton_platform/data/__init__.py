@@ -1,0 +1,1 @@
+"""Sources, Parquet data sets, cleaning, contracts; query, update and delete."""

@@ -1,0 +1,1 @@
+"""What is deployed: a defs.yaml a task; schedules, sensors, resources."""

@@ -1,0 +1,1 @@
+"""The feature store: views, point-in-time sets, online reads."""

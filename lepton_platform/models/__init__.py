@@ -1,0 +1,1 @@
+"""Networks, and the pretrained encoders that some of them start from."""

@@ -1,0 +1,1 @@
+"""Drift, performance, resources, alerts."""

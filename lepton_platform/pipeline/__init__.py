@@ -1,0 +1,1 @@
+"""The graph, declared once: its stages, their order, running one, its version, the trace back."""

@@ -1,0 +1,160 @@
+"""The one table of stages. Dagster's assets are built from it, ``dvc.yaml`` is rendered from it.
+
+A stage leaves ONE folder, ``<folder>/<task>/<name>``; its version is the DVC hash of that folder.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the graph; ``function`` is ``module:name``, imported only when it runs."""
+
+    name: str
+    function: str
+    description: str
+    params: str  # the section of the task's parameters
+    folder: Literal["data", "models", "reports"] = "data"
+    inputs: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()  # modules of the task's folder that the function is given
+    files: tuple[tuple[str, str], ...] = ()  # (keyword, path): workspace files that it reads beside its inputs
+    kinds: tuple[str, ...] = ()  # shown as icons by Dagster
+    check: str | None = None  # the blocking check that it is, in Dagster's words
+    heavy: bool = False  # runs as a child process, one at a time on a GPU
+    shows: tuple[str, ...] = field(default=())  # files of the output worth a link
+
+    def path(self, task: str) -> str:
+        """The output's folder, relative to the workspace."""
+        return f"{self.folder}/{task}/{self.name}"
+
+    def dvc_name(self, task: str) -> str:
+        return f"{task}-{self.name}"
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="raw",
+        function="lepton_platform.data.raw:raw",
+        description="Records as they come from the source, checked by SHA-256, as Parquet.",
+        params="source",
+        parts=("source",),
+        files=(("labels", "data/{task}/labels.jsonl"),),
+        kinds=("parquet",),
+    ),
+    Stage(
+        name="clean",
+        function="lepton_platform.data.clean:clean",
+        description="Duplicates, broken encodings and contradictions set aside; rows in = rows out + quarantined.",
+        params="clean",
+        inputs=("raw",),
+        parts=("preprocess",),
+        kinds=("parquet",),
+    ),
+    Stage(
+        name="contract",
+        function="lepton_platform.data.contracts:contract",
+        description="What the data must be: an expectation suite; a failure stops everything downstream.",
+        params="contract",
+        folder="reports",
+        inputs=("clean",),
+        parts=("contract",),
+        kinds=("greatexpectations", "duckdb"),
+        check="expectations",
+    ),
+    Stage(
+        name="features",
+        function="lepton_platform.features.materialize:features",
+        description="Feature views of every row, keyed by entity and time.",
+        params="features",
+        inputs=("clean", "contract"),
+        parts=("preprocess",),
+        kinds=("feast", "parquet"),
+    ),
+    Stage(
+        name="dataset",
+        function="lepton_platform.features.training_set:dataset",
+        description="Training, validation and test rows, point in time; no group in two splits.",
+        params="dataset",
+        inputs=("clean", "features"),
+        parts=("preprocess",),
+        kinds=("feast", "duckdb"),
+    ),
+    Stage(
+        name="model",
+        function="lepton_platform.training.train:model",
+        description="The trained network, as safetensors, with its learning curve.",
+        params="train",
+        folder="models",
+        inputs=("dataset",),
+        parts=("model",),
+        kinds=("pytorch",),
+        heavy=True,
+    ),
+    Stage(
+        name="quality",
+        function="lepton_platform.training.quality:quality",
+        description="Metrics with bootstrap intervals on rows never seen; the gate against the yardstick.",
+        params="quality",
+        folder="reports",
+        inputs=("dataset", "model"),
+        parts=("model", "metrics"),
+        kinds=("pytorch", "scikitlearn"),
+        check="beats_yardstick",
+    ),
+    Stage(
+        name="compressed",
+        function="lepton_platform.compression.compress:compressed",
+        description="The model as int8 ONNX, within a point of the float model.",
+        params="compress",
+        folder="models",
+        inputs=("dataset", "model", "quality"),
+        parts=("model", "metrics"),
+        kinds=("onnx",),
+        check="parity",
+    ),
+    Stage(
+        name="bento",
+        function="lepton_platform.serving.bento:bento",
+        description="A Bento named by its content, with the manifest of everything that it was made of.",
+        params="serve",
+        folder="models",
+        inputs=("contract", "features", "dataset", "model", "quality", "compressed"),
+        parts=("api", "preprocess"),
+        kinds=("bentoml",),
+    ),
+)
+
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def stage_names() -> list[str]:
+    return [stage.name for stage in STAGES]
+
+
+def get_stage(name: str) -> Stage:
+    """The stage of that name; ``KeyError`` names the ones there are."""
+    try:
+        return BY_NAME[name]
+    except KeyError:
+        raise KeyError(f"There is no stage '{name}'. The stages are: {', '.join(stage_names())}.") from None
+
+
+def upto(last: str | None) -> Iterator[Stage]:
+    """The stages in order, to ``last`` and including it."""
+    if last is not None:
+        get_stage(last)
+    for stage in STAGES:
+        yield stage
+        if stage.name == last:
+            return
+
+
+def downstream(name: str) -> list[str]:
+    """The stages that take what ``name`` leaves, at any distance, in order."""
+    reached = {name}
+    for stage in STAGES:
+        if reached & set(stage.inputs):
+            reached.add(stage.name)
+    return [stage.name for stage in STAGES if stage.name in reached - {name}]

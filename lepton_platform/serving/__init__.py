@@ -1,0 +1,1 @@
+"""Bento and manifest, services, prediction log, deployments."""

@@ -1,0 +1,97 @@
+"""Every setting and where it comes from: the environment (``LEPTON_*``), then ``.env``, then the default.
+
+Nothing is read or written outside the workspace, ``DAGSTER_HOME`` and the folders named here.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MARKER = "params.yaml"  # a folder that holds this file is a workspace
+
+
+def find_workspace(start: Path) -> Path:
+    """The nearest folder at or above ``start`` that is a workspace; ``start`` itself where none is."""
+    start = start.resolve()
+    return next((d for d in (start, *start.parents) if (d / MARKER).is_file()), start)
+
+
+class Settings(BaseSettings):
+    """One object for a process; ``get_settings`` makes it once."""
+
+    model_config = SettingsConfigDict(env_prefix="LEPTON_", extra="ignore", frozen=True)
+
+    workspace: Path = Field(default_factory=lambda: find_workspace(Path.cwd()), description="The workspace's folder.")
+    backend: Literal["local", "production"] = Field("local", description="One machine, or servers by URL.")
+    cache_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lepton",
+        description="Downloads, shared by all workspaces; checked by SHA-256 at every use.",
+    )
+    state_url: str = Field("", description="SQLAlchemy URL of ledger, deployments and prediction index; SQLite if empty.")
+    redis_url: str = Field("", description="Feast's online store in production (redis://host:port).")
+    remote_url: str = Field("", description="DVC remote: a folder, or s3://bucket/prefix.")
+    host: str = Field("127.0.0.1", description="Every port binds here.")
+    ui_port: int = Field(3000, description="Dagster's UI.")
+    service_port: int = Field(3100, description="The first service's port; each task has the next.")
+    evidently_port: int = Field(3900, description="Evidently's UI.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
+    log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for machines.")
+
+    @property
+    def state_dir(self) -> Path:
+        """Live state of the workspace; git-ignored, never hashed."""
+        return self.workspace / ".lepton"
+
+    @cached_property
+    def database_url(self) -> str:
+        return self.state_url or f"sqlite:///{self.state_dir / 'state.sqlite'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        return Path(os.environ.get("DAGSTER_HOME") or self.workspace / "dagster_home").resolve()
+
+    @property
+    def bentoml_home(self) -> Path:
+        return Path(os.environ.get("BENTOML_HOME") or self.state_dir / "bentoml").resolve()
+
+    @property
+    def predictions_dir(self) -> Path:
+        """The services' logs: ``<task>/<hour>/…``."""
+        return self.state_dir / "predictions"
+
+    @property
+    def evidently_dir(self) -> Path:
+        return self.state_dir / "evidently"
+
+    def path(self, *parts: str) -> Path:
+        return self.workspace.joinpath(*parts)
+
+
+_settings: Settings | None = None
+
+
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    global _settings
+    if _settings is None:
+        _settings = use_workspace(None)
+    return _settings
+
+
+def use_workspace(workspace: Path | None) -> Settings:
+    """Choose the workspace for this process (``--workspace``) and read its ``.env``.
+
+    What the environment already says wins over ``.env``. The stores of the other tools are exported,
+    so that a child process finds the same ones.
+    """
+    global _settings
+    root = find_workspace(workspace or Path(os.environ.get("LEPTON_WORKSPACE") or Path.cwd()))
+    _settings = Settings(workspace=root, _env_file=root / ".env")  # pyright: ignore[reportCallIssue]
+    os.environ["LEPTON_WORKSPACE"] = str(root)
+    os.environ["DAGSTER_HOME"] = str(_settings.dagster_home)
+    os.environ["BENTOML_HOME"] = str(_settings.bentoml_home)
+    return _settings

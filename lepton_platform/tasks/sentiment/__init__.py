@@ -1,0 +1,1 @@
+"""Is a film review fresh or rotten?"""

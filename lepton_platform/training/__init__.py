@@ -1,0 +1,1 @@
+"""Fit, devices, distribution, regularisation, checkpoints, quality."""
