@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MARKER = "params.yaml"  # a folder that holds this file is a workspace
+STORES = ("DAGSTER_HOME", "BENTOML_HOME", "DVC_SITE_CACHE_DIR")  # where the other tools keep a workspace's state
 
 
 def find_workspace(start: Path) -> Path:
@@ -89,9 +90,15 @@ def use_workspace(workspace: Path | None) -> Settings:
     so that a child process finds the same ones.
     """
     global _settings
-    root = find_workspace(workspace or Path(os.environ.get("LEPTON_WORKSPACE") or Path.cwd()))
+    inherited = os.environ.get("LEPTON_WORKSPACE")
+    root = workspace.resolve() if workspace is not None else find_workspace(Path(inherited or Path.cwd()))
+    if inherited and Path(inherited).resolve() != root:  # the environment speaks of another workspace's stores
+        for name in STORES:
+            os.environ.pop(name, None)
     _settings = Settings(workspace=root, _env_file=root / ".env")  # pyright: ignore[reportCallIssue]
     os.environ["LEPTON_WORKSPACE"] = str(root)
     os.environ["DAGSTER_HOME"] = str(_settings.dagster_home)
     os.environ["BENTOML_HOME"] = str(_settings.bentoml_home)
+    # DVC's index of file times; its default is a folder shared by the whole machine
+    os.environ["DVC_SITE_CACHE_DIR"] = os.environ.get("DVC_SITE_CACHE_DIR") or str(_settings.state_dir / "dvc")
     return _settings

@@ -1,1 +1,5 @@
-"""`ModelTask`: the Dagster component that turns a task into assets, checks, jobs."""
+"""`ModelTask`: the Dagster component that turns a task into assets, checks, jobs, a schedule and sensors."""
+
+from lepton_platform.components.model_task import ModelTask
+
+__all__ = ["ModelTask"]

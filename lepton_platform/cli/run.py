@@ -1,0 +1,125 @@
+"""`lepton run` brings the graph up to date through Dagster; `lepton stage` runs one stage without it."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lepton_platform.cli.common import (
+    FAILED,
+    UsageError,
+    Workspace,
+    chosen_stage,
+    chosen_tasks,
+    console,
+    open_workspace,
+    say,
+)
+
+if TYPE_CHECKING:
+    from lepton_platform.settings import Settings
+
+
+def _wanted(settings: "Settings", task: str, upto: str | None, force: bool) -> list[str]:
+    """The stages to run: those whose result is not there, and what follows from them."""
+    from lepton_platform.pipeline.stages import upto as stages_upto
+    from lepton_platform.pipeline.versioning import Versions
+
+    names = [stage.name for stage in stages_upto(upto)]
+    if force:
+        return names
+    with Versions(settings) as versions:
+        states = versions.states(task)
+    return [name for name in names if states[name] != "fresh"]
+
+
+def _undeployed(settings: "Settings", task: str) -> bool:
+    """Is there a Bento that has not been judged yet?"""
+    from lepton_platform.pipeline.stages import get_stage
+    from lepton_platform.serving.deployments import is_judged
+
+    bento = settings.path(get_stage("bento").path(task))
+    return bento.is_dir() and not is_judged(task, bento, settings)
+
+
+def run(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks; else all of the workspace.")] = None,
+    upto: Annotated[str | None, typer.Option(help="Stop after this stage; nothing is deployed then.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run also what is fresh.")] = False,
+    workspace: Workspace = None,
+) -> None:
+    """Bring the graph up to date: only what changed runs. It is a Dagster run, seen in the UI."""
+    settings = open_workspace(workspace)
+    names = chosen_tasks(settings, tasks)
+    if upto is not None:
+        chosen_stage(upto)
+    from lepton_platform.pipeline import dvcfile
+
+    for changed in dvcfile.write(settings.workspace):
+        say(f"{changed} brought up to date with the table of stages.")
+    wanted = {task: _wanted(settings, task, upto, force) for task in names}
+    deploys = upto is None
+    selected = [f"{task}/{stage}" for task in names for stage in wanted[task]]
+    selected += [f"{t}/deployment" for t in names if deploys and (wanted[t] or _undeployed(settings, t))]
+    ended = _materialize(settings, selected, force)
+    _report(settings, names, ended, upto)
+    if ended.failures:
+        raise typer.Exit(FAILED)
+
+
+def _materialize(settings: "Settings", selected: list[str], force: bool) -> Any:
+    """Dagster is loaded only when there is something to run, or something to tell it."""
+    from lepton_platform.pipeline.synced import is_synced
+
+    if not selected and is_synced(settings):
+        return _Nothing()
+    from lepton_platform.cli.progress import bars
+    from lepton_platform.components import launch
+
+    if not selected:
+        launch.sync_tasks(settings)
+        return _Nothing()
+    with bars() as shown:
+        return launch.materialize(settings, selected, force, shown.watch)
+
+
+class _Nothing:
+    ran: frozenset[str] = frozenset()
+    failures: tuple[str, ...] = ()
+
+
+def _report(settings: "Settings", tasks: list[str], ended: Any, upto: str | None) -> None:
+    from lepton_platform.cli.status import stage_table, task_status
+    from lepton_platform.pipeline.stages import upto as stages_upto
+
+    shown = {stage.name for stage in stages_upto(upto)}
+    for task in tasks:
+        found = task_status(settings, task)
+        rows = {name: row for name, row in found["stages"].items() if name in shown}
+        for name, row in rows.items():
+            if row["state"] == "fresh":
+                row["state"] = "ran" if f"{task}/{name}" in ended.ran else "fresh"
+        console().print(stage_table(task, rows))
+        console().print(f"deployed: {found['deployed'] or 'nothing'}")
+    for message in ended.failures:
+        console(stderr=True).print(f"lepton: {message}", markup=False)
+    if not ended.ran and not ended.failures:
+        say("Everything is up to date: nothing ran.")
+
+
+def stage(
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage of the graph.")],
+    task: Annotated[str, typer.Argument(help="A task of the workspace.")],
+    workspace: Workspace = None,
+) -> None:
+    """Run one stage on what lies in the workspace: what dvc.yaml calls, without Dagster."""
+    settings = open_workspace(workspace)
+    found = chosen_stage(name)
+    if task not in chosen_tasks(settings, None):
+        raise UsageError(f"There is no task '{task}' in {settings.workspace}.")
+    from lepton_platform.cli.progress import bars
+    from lepton_platform.pipeline.run import run_for_dvc
+
+    with bars() as shown:
+        result = run_for_dvc(settings, task, found, shown.watch(task, name))
+    figures = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
+    say(f"{task}/{name}: " + ", ".join(filter(None, [f"{result.rows} rows" if result.rows is not None else "", figures])))

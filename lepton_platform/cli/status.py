@@ -1,0 +1,97 @@
+"""`lepton status`: what is fresh, how good it is, what is deployed."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lepton_platform.cli.common import Json, Workspace, chosen_tasks, console, open_workspace, print_json
+
+if TYPE_CHECKING:
+    from lepton_platform.settings import Settings
+
+
+def _stages(settings: "Settings", task: str) -> dict[str, dict[str, Any]]:
+    from lepton_platform.pipeline.ledger import Ledger
+    from lepton_platform.pipeline.stages import STAGES
+    from lepton_platform.pipeline.versioning import Versions
+
+    ledger, found = Ledger(settings), {}
+    with Versions(settings) as versions:
+        states = versions.states(task)
+        for stage in STAGES:
+            version = versions.version(stage, task)
+            maker = ledger.maker(task, stage.name, version) if version else None
+            latest = ledger.latest(task, stage.name)
+            failed = states[stage.name] != "fresh" and latest is not None and latest.state == "failed"
+            found[stage.name] = {
+                "state": "failed" if failed else states[stage.name],
+                "version": version,
+                "rows": maker.rows if maker else None,
+                "materialized_at": maker.started_at if maker else None,
+                "seconds": round(maker.seconds, 2) if maker else None,
+                "run_id": maker.run_id if maker else None,
+                "metrics": dict(maker.metrics) if maker else {},
+                "message": latest.message if failed and latest else None,
+            }
+    return found
+
+
+def _metrics(settings: "Settings", task: str) -> dict[str, Any]:
+    import json
+
+    from lepton_platform.pipeline.dvcfile import METRICS_FILE
+    from lepton_platform.pipeline.stages import get_stage
+
+    path = settings.path(get_stage("quality").path(task), METRICS_FILE)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def task_status(settings: "Settings", task: str) -> dict[str, Any]:
+    from lepton_platform.serving.deployments import champion
+
+    serving = champion(task, settings)
+    return {
+        "stages": _stages(settings, task),
+        "metrics": _metrics(settings, task),
+        "deployed": serving.tag if serving else None,
+    }
+
+
+def key_metric(metrics: dict[str, float]) -> str:
+    """The first figure of the stage, as it would be read aloud."""
+    return next((f"{name} {value:.4g}" for name, value in metrics.items()), "")
+
+
+def stage_table(task: str, stages: dict[str, dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=task, title_justify="left")
+    for name in ("stage", "state", "seconds", "rows", "key metric", "version"):
+        table.add_column(name, justify="right" if name in {"seconds", "rows"} else "left")
+    colours = {"fresh": "green", "ran": "green", "kept": "green", "stale": "yellow", "missing": "dim", "failed": "red"}
+    for name, row in stages.items():
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        rows = "" if row["rows"] is None else f"{row['rows']:,}"
+        colour = colours.get(row["state"], "white")
+        version = (row["version"] or "")[:12]
+        table.add_row(name, f"[{colour}]{row['state']}[/]", seconds, rows, key_metric(row["metrics"]), version)
+    return table
+
+
+def status(
+    task: Annotated[str | None, typer.Argument(help="One task; else all.")] = None,
+    as_json: Json = False,
+    workspace: Workspace = None,
+) -> None:
+    """What is fresh, how good it is, and what is deployed."""
+    settings = open_workspace(workspace)
+    found = {name: task_status(settings, name) for name in chosen_tasks(settings, [task] if task else None)}
+    if as_json:
+        print_json({"tasks": found})
+        return
+    for name, values in found.items():
+        console().print(stage_table(name, values["stages"]))
+        for stage, row in values["stages"].items():
+            if row["message"]:
+                console().print(f"[red]{stage}[/]: {row['message']}", markup=True)
+        console().print(f"deployed: {values['deployed'] or 'nothing'}")

@@ -1,0 +1,25 @@
+"""`lepton init`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lepton_platform.cli.common import UsageError, say
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="The folder; made where it is not there.")],
+    profile: Annotated[str, typer.Option(help="smoke: seconds. demo: minutes. full: what a GPU would run.")] = "demo",
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="The folder again, for symmetry; DIR wins.")
+    ] = None,
+) -> None:
+    """Make a workspace: params.yaml, dvc.yaml, and the stores of every tool."""
+    from lepton_platform.pipeline.params import profile_names
+    from lepton_platform.pipeline.workspace import init as make
+
+    if profile not in profile_names():
+        raise UsageError(f"There is no profile '{profile}'. The profiles are: {', '.join(profile_names())}.")
+    tasks = make(directory.resolve(), profile)
+    say(f"{directory} is a workspace ({profile}) with: {', '.join(tasks)}. Next: cd {directory} && lepton run")

@@ -1,0 +1,89 @@
+"""`lepton run`: a run of selected assets in this process, seen in Dagster's UI; and the reconciliation with dvc.lock."""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from lepton_platform.components import stage_asset
+from lepton_platform.components.dead_runs import HOST_TAG, PID_TAG, end_dead_runs
+from lepton_platform.components.sync import sync
+from lepton_platform.pipeline.params import workspace_tasks
+from lepton_platform.pipeline.synced import mark_synced
+from lepton_platform.settings import Settings
+from lepton_platform.stage import Progress
+
+Watch = Callable[[str, str], Progress]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: assets that really ran (``task/stage``), and a paragraph for each failure."""
+
+    ran: set[str] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def _instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _sync(settings: Settings, instance: dg.DagsterInstance) -> list[str]:
+    told = [f"{task}/{stage}" for task in workspace_tasks(settings.workspace) for stage in sync(instance, task)]
+    mark_synced(settings)
+    return told
+
+
+def sync_tasks(settings: Settings) -> list[str]:
+    with _instance(settings) as instance:
+        return _sync(settings, instance)
+
+
+def materialize(settings: Settings, selected: list[str], force: bool, watch: Watch) -> Ended:
+    """Run the selected assets (``task/stage``) in this process and in the graph's order."""
+    with _instance(settings) as instance:
+        end_dead_runs(instance)
+        _sync(settings, instance)
+        ended = _execute(instance, selected, force, watch)
+        mark_synced(settings)
+    return ended
+
+
+def _execute(instance: dg.DagsterInstance, selected: list[str], force: bool, watch: Watch) -> Ended:
+    from lepton_platform.definitions import defs
+
+    job = defs().resolve_implicit_global_asset_job_def()
+    tags = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), stage_asset.FORCE_TAG: str(force).lower()}
+    stage_asset.watcher = watch
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(name.split("/")) for name in selected],
+        raise_on_error=False,
+        tags=tags,
+    )
+    ran = set()
+    for event in result.get_asset_materialization_events():
+        materialization = event.step_materialization_data.materialization
+        reused = materialization.metadata.get("reused")
+        if reused is None or not reused.value:
+            ran.add("/".join(materialization.asset_key.path))
+    return Ended(ran, [_words(event) for event in result.all_events if event.is_step_failure])
+
+
+def _words(event: dg.DagsterEvent) -> str:
+    """The failure in the words of whoever raised it."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return f"{event.step_key}: {data.user_failure_data.description}"
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return f"{event.step_key}: {error.message.strip() if error else 'failed'}"

@@ -1,0 +1,2 @@
+def assets(task, owners): return []
+def checks(task): return []

@@ -1,0 +1,43 @@
+"""A heavy stage as a child process: ``python -m lepton_platform.pipeline.child STAGE TASK``.
+
+Started through Dagster Pipes, it streams step, figures and throughput back and ends with the stage's result; the
+same command runs on Ray or Kubernetes. Recording the result is the parent's part.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lepton_platform.pipeline.run import execute
+from lepton_platform.pipeline.stages import get_stage
+from lepton_platform.settings import get_settings
+from lepton_platform.stage import StageFailed
+
+EVERY_S = 0.5  # between two messages of progress
+
+
+def main(stage: str, task: str) -> int:
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as pipes:
+        last = 0.0
+
+        def progress(done: int, total: int, values: Mapping[str, float] | None = None) -> None:
+            nonlocal last
+            if done >= total or time.monotonic() - last >= EVERY_S:
+                last = time.monotonic()
+                pipes.report_custom_message({"progress": {"done": done, "total": total, "values": dict(values or {})}})
+
+        message: dict[str, Any]
+        try:
+            message = {"result": asdict(execute(get_settings(), task, get_stage(stage), progress))}
+        except StageFailed as failure:
+            message = {"failed": {"message": failure.message, "details": failure.details}}
+        pipes.report_custom_message(message)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

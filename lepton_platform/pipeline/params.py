@@ -1,0 +1,61 @@
+"""``params.yaml``: one mapping a task, one section a stage, checked where it is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from lepton_platform.settings import MARKER
+from lepton_platform.stage import Params, StageFailed
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+def profile_names() -> list[str]:
+    return [path.stem for path in sorted(PROFILES.glob("*.yaml"))]
+
+
+def read_params(workspace: Path) -> dict[str, dict[str, Any]]:
+    """All of ``params.yaml``: task → section → values; ``StageFailed`` says what is malformed."""
+    path = workspace / MARKER
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise StageFailed(f"{workspace} is not a workspace: it has no {MARKER}. `lepton init DIR` makes one.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StageFailed(f"{path} is not YAML: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise StageFailed(f"{path} must hold one mapping a task, each of one mapping a stage.")
+    return content
+
+
+def workspace_tasks(workspace: Path) -> list[str]:
+    """The tasks that this workspace has parameters for, in the file's order."""
+    return list(read_params(workspace))
+
+
+def task_params(workspace: Path, task: str) -> dict[str, Any]:
+    everything = read_params(workspace)
+    if task not in everything:
+        raise StageFailed(
+            f"{workspace / MARKER} has no section '{task}'. It has: {', '.join(everything) or 'none'}. "
+            "`lepton init DIR` writes one for every task."
+        )
+    return everything[task]
+
+
+def section(workspace: Path, task: str, name: str, model: type[Params]) -> Params:
+    """The section ``name`` of the task, as ``model``; ``StageFailed`` names every wrong field."""
+    values = task_params(workspace, task).get(name) or {}
+    return parse(values, model, f"{MARKER}: {task}.{name}")
+
+
+def parse(values: Mapping[str, Any], model: type[Params], where: str) -> Params:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors())
+        known = ", ".join(model.model_fields)
+        raise StageFailed(f"{where} is not valid. {wrong}. The names there are: {known}.") from None

@@ -1,0 +1,207 @@
+"""DVC's one door: the version of what a stage left, whether it is still true, and recording a new one."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lepton_platform.pipeline.stages import STAGES, Stage
+from lepton_platform.settings import Settings
+from lepton_platform.stage import StageFailed
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+State = Literal["fresh", "stale", "missing"]
+LOCK_WAIT_S = 120.0
+
+
+def init(workspace: Path) -> None:
+    """Make the workspace a DVC repository; inside git it is a sub-repository of its own."""
+    from dvc.repo import Repo
+
+    if (workspace / ".dvc").is_dir():
+        return
+    in_git = any((folder / ".git").exists() for folder in (workspace, *workspace.parents))
+    at_top = (workspace / ".git").exists()
+    Repo.init(str(workspace), no_scm=not in_git, subdir=in_git and not at_top).close()
+    (workspace / ".dvc" / "config").write_text(CONFIG.format(scm="" if in_git else "    no_scm = True\n"), "utf-8")
+    (workspace / ".dvcignore").write_text(IGNORE, "utf-8")
+
+
+CONFIG = """\
+[core]
+{scm}    analytics = false
+    check_update = false
+    autostage = false
+[cache]
+    type = "reflink,hardlink,copy"
+"""
+IGNORE = "__pycache__\n*.pyc\n.*.new-*\n.*.old-*\n"
+
+
+def tree_hash(path: Path) -> str:
+    """The DVC hash of a file or folder as it lies there, by DVC's own code; no repository is opened."""
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.local import LocalFileSystem
+    from dvc_objects.fs.memory import MemoryFileSystem
+
+    store = HashFileDB(MemoryFileSystem(), f"memory://lepton-{os.getpid()}", hash_name="md5")
+    _, _, found = build(store, str(path), LocalFileSystem(), "md5", dry_run=True)
+    return str(found.hash_info.value)
+
+
+class Versions:
+    """The workspace's DVC repository, kept open for a run. Use as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.workspace = settings.workspace
+        self._repo: Repo | None = None
+
+    def __enter__(self) -> "Versions":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._repo is not None:
+            self._repo.close()
+            self._repo = None
+
+    @property
+    def repo(self) -> "Repo":
+        if self._repo is None:
+            from dvc.exceptions import NotDvcRepoError
+            from dvc.repo import Repo
+
+            logging.getLogger("dvc").setLevel(logging.ERROR)
+            try:
+                self._repo = Repo(str(self.workspace))
+            except NotDvcRepoError:
+                raise StageFailed(
+                    f"{self.workspace} is not a DVC repository. `lepton init {self.workspace}` makes it one."
+                ) from None
+        return self._repo
+
+    def _stage(self, stage: Stage, task: str) -> "PipelineStage":
+        from dvc.stage.exceptions import StageNotFound
+
+        try:
+            target = f"{self.workspace / 'dvc.yaml'}:{stage.dvc_name(task)}"
+            return next(iter(self.repo.stage.collect(target)))  # pyright: ignore[reportReturnType]
+        except StageNotFound:
+            raise StageFailed(
+                f"dvc.yaml has no stage {stage.dvc_name(task)}. `lepton versioning render` brings it up to date."
+            ) from None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold DVC's lock, waiting for another writer; the stages are read anew on both sides."""
+        from dvc.lock import LockError
+
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                self.repo.lock.lock()
+                break
+            except LockError:
+                if time.monotonic() > deadline:
+                    raise StageFailed(
+                        f"Another process has held DVC's lock in {self.workspace} for {LOCK_WAIT_S:.0f} s. "
+                        "Wait for it to end (`dvc repro`, `lepton run`), then run again."
+                    ) from None
+                time.sleep(0.2)
+        try:
+            self.repo._reset()
+            yield
+        finally:
+            self.repo._reset()
+            self.repo.lock.unlock()
+
+    def version(self, stage: Stage, task: str) -> str | None:
+        """The DVC hash recorded in ``dvc.lock`` for what the stage left."""
+        out = self._stage(stage, task).outs[0]
+        return out.hash_info.value if out.hash_info else None
+
+    def inputs(self, stage: Stage, task: str) -> dict[str, str]:
+        """What ``dvc.lock`` says was read: path → DVC hash, parameters left out."""
+        found = self._stage(stage, task).deps
+        return {d.def_path: d.hash_info.value for d in found if d.hash_info and isinstance(d.hash_info.value, str)}
+
+    def state(self, stage: Stage, task: str) -> State:
+        """``missing``: never run or its files are gone. ``stale``: inputs, code, parameters or files differ."""
+        with self._locked():
+            entry = self._stage(stage, task)
+            out = entry.outs[0]
+            if not out.hash_info or not out.exists:
+                return "missing"
+            return "stale" if entry.changed() else "fresh"
+
+    def states(self, task: str) -> dict[str, State]:
+        """Every stage's own state, then what follows from it: downstream of a stale stage is stale."""
+        found: dict[str, State] = {}
+        for stage in STAGES:
+            own = self.state(stage, task)
+            moved = any(found[name] != "fresh" for name in stage.inputs)
+            found[stage.name] = "stale" if own == "fresh" and moved else own
+        return found
+
+    def restore(self, stage: Stage, task: str) -> bool:
+        """Bring back what the stage left when it last ran on exactly this; ``False`` if it never did."""
+        from dvc.stage.cache import RunCacheNotFoundError
+
+        with self._locked():
+            entry = self._stage(stage, task)
+            entry.save_deps()
+            try:
+                self.repo.stage_cache.restore(entry)
+            except RunCacheNotFoundError:
+                return False
+            entry.dump(update_pipeline=False)
+            return True
+
+    def read_hashes(self, stage: Stage, task: str) -> dict[str, str]:
+        """Hash what the stage is about to read, code and parameters included."""
+        with self._locked():
+            entry = self._stage(stage, task)
+            entry.save_deps()
+            return {str(dep): str(dep.hash_info.value) for dep in entry.deps}
+
+    def record(self, stage: Stage, task: str, read: dict[str, str]) -> str:
+        """Write what the stage left into DVC's cache and ``dvc.lock``; returns its version.
+
+        ``StageFailed`` where an input has changed since ``read``: the output would be filed under a wrong past.
+        """
+        with self._locked():
+            entry = self._stage(stage, task)
+            entry.save()
+            after = {str(dep): str(dep.hash_info.value) for dep in entry.deps}
+            changed = sorted(name for name in after if after[name] != read.get(name))
+            if changed:
+                raise StageFailed(
+                    f"{', '.join(changed)} changed while {task}/{stage.name} was running, so its result was not "
+                    "recorded. Run again."
+                )
+            entry.commit()
+            entry.dump(update_pipeline=False)
+            return str(entry.outs[0].hash_info.value)
+
+    def files(self, version: str) -> dict[str, Path]:
+        """The files of an earlier version, from DVC's cache: name in the folder → where its bytes lie.
+
+        ``StageFailed`` where the cache no longer holds them (``dvc gc``, or another machine made them).
+        """
+        from dvc_data.hashfile.hash_info import HashInfo
+        from dvc_data.hashfile.tree import Tree
+
+        store = self.repo.cache.local
+        try:
+            tree = Tree.load(store, HashInfo("md5", version))
+        except Exception:
+            raise StageFailed(
+                f"DVC's cache does not hold {version}. `dvc fetch` brings it from the remote, where there is one."
+            ) from None
+        return {"/".join(key): Path(store.oid_to_path(str(info.value))) for key, (_, info) in tree.iteritems() if info}
