@@ -13,6 +13,7 @@ def engine(url: str) -> "Engine":
     from pathlib import Path
 
     import sqlalchemy as sa
+    from sqlalchemy import event
 
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -21,7 +22,7 @@ def engine(url: str) -> "Engine":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     made = sa.create_engine(parsed, connect_args={"timeout": 30})
 
-    @sa.event.listens_for(made, "connect")
+    @event.listens_for(made, "connect")
     def _write_ahead(connection, _record) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 

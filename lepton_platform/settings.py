@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lepton",
         description="Downloads, shared by all workspaces; checked by SHA-256 at every use.",
     )
-    state_url: str = Field("", description="SQLAlchemy URL of ledger, deployments and prediction index; SQLite if empty.")
+    state_url: str = Field("", description="SQLAlchemy URL of the live state; SQLite if empty.")
     redis_url: str = Field("", description="Feast's online store in production (redis://host:port).")
     remote_url: str = Field("", description="DVC remote: a folder, or s3://bucket/prefix.")
     host: str = Field("127.0.0.1", description="Every port binds here.")

@@ -33,7 +33,7 @@ def open_workspace(workspace: Path | None) -> "Settings":
     settings = use_workspace(workspace)
     if not (settings.workspace / MARKER).is_file():
         raise UsageError(
-            f"{settings.workspace} is not a workspace: it has no {MARKER}. `lepton init {settings.workspace}` makes one."
+            f"{settings.workspace} is not a workspace: it has no {MARKER}. `lepton init DIR` makes one."
         )
     os.chdir(settings.workspace)  # DVC reads its files relative to where it is called
     return settings

@@ -8,7 +8,7 @@ import typer
 
 from lepton_platform.cli.common import FAILED, Workspace, console
 
-TOOLS = ("dagster", "dvc", "torch", "great-expectations", "feast", "bentoml", "evidently", "onnxruntime", "transformers")
+TOOLS = ("dagster", "dvc", "torch", "great-expectations", "feast", "bentoml", "evidently", "onnxruntime")
 CLIENTS = {"git": "apt-get install git", "npm": "apt-get install npm (only for data that npm packages carry)"}
 
 

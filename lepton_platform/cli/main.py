@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lepton_platform import __version__
-from lepton_platform.cli import data, doctor, predict, run, serve, status, trace, versioning, workspace
+from lepton_platform.cli import doctor, run, status, versioning, workspace
 from lepton_platform.cli.common import FAILED, USAGE, UsageError, fail
 
 app = typer.Typer(
@@ -36,12 +36,7 @@ app.command("init")(workspace.init)
 app.command("run")(run.run)
 app.command("stage")(run.stage)
 app.command("status")(status.status)
-app.command("up")(serve.up)
-app.command("down")(serve.down)
-app.command("predict")(predict.predict)
-app.command("trace")(trace.trace)
 app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data")
 app.add_typer(versioning.app, name="versioning")
 
 

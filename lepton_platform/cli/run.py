@@ -1,6 +1,6 @@
 """`lepton run` brings the graph up to date through Dagster; `lepton stage` runs one stage without it."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from lepton_platform.cli.common import (
     open_workspace,
     say,
 )
+from lepton_platform.pipeline.ended import Ended
 
 if TYPE_CHECKING:
     from lepton_platform.settings import Settings
@@ -32,18 +33,9 @@ def _wanted(settings: "Settings", task: str, upto: str | None, force: bool) -> l
     return [name for name in names if states[name] != "fresh"]
 
 
-def _undeployed(settings: "Settings", task: str) -> bool:
-    """Is there a Bento that has not been judged yet?"""
-    from lepton_platform.pipeline.stages import get_stage
-    from lepton_platform.serving.deployments import is_judged
-
-    bento = settings.path(get_stage("bento").path(task))
-    return bento.is_dir() and not is_judged(task, bento, settings)
-
-
 def run(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks; else all of the workspace.")] = None,
-    upto: Annotated[str | None, typer.Option(help="Stop after this stage; nothing is deployed then.")] = None,
+    upto: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is fresh.")] = False,
     workspace: Workspace = None,
 ) -> None:
@@ -57,37 +49,32 @@ def run(
     for changed in dvcfile.write(settings.workspace):
         say(f"{changed} brought up to date with the table of stages.")
     wanted = {task: _wanted(settings, task, upto, force) for task in names}
-    deploys = upto is None
     selected = [f"{task}/{stage}" for task in names for stage in wanted[task]]
-    selected += [f"{t}/deployment" for t in names if deploys and (wanted[t] or _undeployed(settings, t))]
     ended = _materialize(settings, selected, force)
     _report(settings, names, ended, upto)
     if ended.failures:
         raise typer.Exit(FAILED)
 
 
-def _materialize(settings: "Settings", selected: list[str], force: bool) -> Any:
+def _materialize(settings: "Settings", selected: list[str], force: bool) -> Ended:
     """Dagster is loaded only when there is something to run, or something to tell it."""
     from lepton_platform.pipeline.synced import is_synced
 
     if not selected and is_synced(settings):
-        return _Nothing()
+        return Ended()
     from lepton_platform.cli.progress import bars
     from lepton_platform.components import launch
 
     if not selected:
         launch.sync_tasks(settings)
-        return _Nothing()
+        return Ended()
+    from lepton_platform.definitions import defs
+
     with bars() as shown:
-        return launch.materialize(settings, selected, force, shown.watch)
+        return launch.materialize(settings, defs(), selected, force, shown.watch)
 
 
-class _Nothing:
-    ran: frozenset[str] = frozenset()
-    failures: tuple[str, ...] = ()
-
-
-def _report(settings: "Settings", tasks: list[str], ended: Any, upto: str | None) -> None:
+def _report(settings: "Settings", tasks: list[str], ended: Ended, upto: str | None) -> None:
     from lepton_platform.cli.status import stage_table, task_status
     from lepton_platform.pipeline.stages import upto as stages_upto
 
@@ -99,7 +86,6 @@ def _report(settings: "Settings", tasks: list[str], ended: Any, upto: str | None
             if row["state"] == "fresh":
                 row["state"] = "ran" if f"{task}/{name}" in ended.ran else "fresh"
         console().print(stage_table(task, rows))
-        console().print(f"deployed: {found['deployed'] or 'nothing'}")
     for message in ended.failures:
         console(stderr=True).print(f"lepton: {message}", markup=False)
     if not ended.ran and not ended.failures:
@@ -121,5 +107,6 @@ def stage(
 
     with bars() as shown:
         result = run_for_dvc(settings, task, found, shown.watch(task, name))
-    figures = ", ".join(f"{key} {value:.4g}" for key, value in result.metrics.items())
-    say(f"{task}/{name}: " + ", ".join(filter(None, [f"{result.rows} rows" if result.rows is not None else "", figures])))
+    figures = [f"{key} {value:.4g}" for key, value in result.metrics.items()]
+    rows = [] if result.rows is None else [f"{result.rows} rows"]
+    say(f"{task}/{name}: " + ", ".join([*rows, *figures]))

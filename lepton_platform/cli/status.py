@@ -1,4 +1,4 @@
-"""`lepton status`: what is fresh, how good it is, what is deployed."""
+"""`lepton status`: what is fresh and how good it is."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,22 +39,17 @@ def _stages(settings: "Settings", task: str) -> dict[str, dict[str, Any]]:
 def _metrics(settings: "Settings", task: str) -> dict[str, Any]:
     import json
 
-    from lepton_platform.pipeline.dvcfile import METRICS_FILE
-    from lepton_platform.pipeline.stages import get_stage
+    from lepton_platform.pipeline.stages import metrics_files
 
-    path = settings.path(get_stage("quality").path(task), METRICS_FILE)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found: dict[str, Any] = {}
+    for name in metrics_files(task):
+        path = settings.path(name)
+        found |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def task_status(settings: "Settings", task: str) -> dict[str, Any]:
-    from lepton_platform.serving.deployments import champion
-
-    serving = champion(task, settings)
-    return {
-        "stages": _stages(settings, task),
-        "metrics": _metrics(settings, task),
-        "deployed": serving.tag if serving else None,
-    }
+    return {"stages": _stages(settings, task), "metrics": _metrics(settings, task), "deployed": None}
 
 
 def key_metric(metrics: dict[str, float]) -> str:
@@ -83,7 +78,7 @@ def status(
     as_json: Json = False,
     workspace: Workspace = None,
 ) -> None:
-    """What is fresh, how good it is, and what is deployed."""
+    """What is fresh, and how good it is."""
     settings = open_workspace(workspace)
     found = {name: task_status(settings, name) for name in chosen_tasks(settings, [task] if task else None)}
     if as_json:
@@ -94,4 +89,3 @@ def status(
         for stage, row in values["stages"].items():
             if row["message"]:
                 console().print(f"[red]{stage}[/]: {row['message']}", markup=True)
-        console().print(f"deployed: {values['deployed'] or 'nothing'}")

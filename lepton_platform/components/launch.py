@@ -1,31 +1,23 @@
-"""`lepton run`: a run of selected assets in this process, seen in Dagster's UI; and the reconciliation with dvc.lock."""
+"""A run of selected assets in this process, seen in Dagster's UI; and Dagster brought level with dvc.lock."""
 
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import dagster as dg
 
 from lepton_platform.components import stage_asset
 from lepton_platform.components.dead_runs import HOST_TAG, PID_TAG, end_dead_runs
 from lepton_platform.components.sync import sync
+from lepton_platform.pipeline.ended import Ended
 from lepton_platform.pipeline.params import workspace_tasks
 from lepton_platform.pipeline.synced import mark_synced
 from lepton_platform.settings import Settings
 from lepton_platform.stage import Progress
 
 Watch = Callable[[str, str], Progress]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended: assets that really ran (``task/stage``), and a paragraph for each failure."""
-
-    ran: set[str] = field(default_factory=set)
-    failures: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -47,20 +39,22 @@ def sync_tasks(settings: Settings) -> list[str]:
         return _sync(settings, instance)
 
 
-def materialize(settings: Settings, selected: list[str], force: bool, watch: Watch) -> Ended:
+def materialize(
+    settings: Settings, definitions: dg.Definitions, selected: list[str], force: bool, watch: Watch
+) -> Ended:
     """Run the selected assets (``task/stage``) in this process and in the graph's order."""
     with _instance(settings) as instance:
         end_dead_runs(instance)
         _sync(settings, instance)
-        ended = _execute(instance, selected, force, watch)
+        ended = _execute(instance, definitions, selected, force, watch)
         mark_synced(settings)
     return ended
 
 
-def _execute(instance: dg.DagsterInstance, selected: list[str], force: bool, watch: Watch) -> Ended:
-    from lepton_platform.definitions import defs
-
-    job = defs().resolve_implicit_global_asset_job_def()
+def _execute(
+    instance: dg.DagsterInstance, definitions: dg.Definitions, selected: list[str], force: bool, watch: Watch
+) -> Ended:
+    job = definitions.resolve_implicit_global_asset_job_def()
     tags = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), stage_asset.FORCE_TAG: str(force).lower()}
     stage_asset.watcher = watch
     result = job.execute_in_process(

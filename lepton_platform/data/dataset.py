@@ -41,7 +41,8 @@ class Dataset:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         shard = total = 0
-        for piece in [table] if isinstance(table, pa.Table) else table:
+        pieces: Iterable[pa.Table] = [table] if isinstance(table, pa.Table) else table
+        for piece in pieces:
             for start in range(0, max(piece.num_rows, 1), rows_per_shard):
                 part = piece.slice(start, rows_per_shard)
                 pq.write_table(part, self.path / f"part-{shard:05d}.parquet", compression="zstd")

@@ -11,15 +11,13 @@ from typing import Any
 import yaml
 
 from lepton_platform.pipeline.code import ROOT, code_hash, stage_files
-from lepton_platform.pipeline.params import task_params, workspace_tasks
-from lepton_platform.pipeline.stages import STAGES, Stage, get_stage
-from lepton_platform.settings import MARKER
+from lepton_platform.pipeline.params import section, workspace_tasks
+from lepton_platform.pipeline.stages import STAGES, Stage, get_stage, metrics_files
 from lepton_platform.tasks import load_part
 
 HEADER = "# Rendered from lepton_platform/pipeline/stages.py by `lepton versioning render`; do not edit.\n"
 CODE_HEADER = "# Hashes of the code that each stage runs, written by `lepton versioning render`; do not edit.\n"
 DVC_FILE, CODE_FILE = "dvc.yaml", "code.yaml"
-METRICS_FILE = "metrics.json"
 
 
 def holds_code(workspace: Path) -> bool:
@@ -35,8 +33,6 @@ def source_files(workspace: Path, task: str, stage: Stage) -> list[str]:
     if not hasattr(source, "files"):
         return []
     model = inspect.signature(source.files, eval_str=True).parameters["params"].annotation
-    from lepton_platform.pipeline.params import section
-
     return [str(path) for path in source.files(section(workspace, task, stage.params, model))]
 
 
@@ -64,11 +60,9 @@ def render_stage(workspace: Path, task: str, stage: Stage) -> dict[str, Any]:
 def render(workspace: Path) -> dict[str, str]:
     """The files that DVC reads, by name, as they should be."""
     tasks = workspace_tasks(workspace)
-    for task in tasks:
-        task_params(workspace, task)
     stages = {s.dvc_name(t): render_stage(workspace, t, s) for t in tasks for s in STAGES}
-    metrics = [f"{get_stage('quality').path(t)}/{METRICS_FILE}" for t in tasks]
-    body = {"stages": stages, "metrics": metrics}
+    metrics = [path for task in tasks for path in metrics_files(task)]
+    body = {"stages": stages, **({"metrics": metrics} if metrics else {})}
     files = {DVC_FILE: HEADER + yaml.safe_dump(body, sort_keys=False, width=120)}
     if not holds_code(workspace):
         hashes = {s.dvc_name(t): code_hash(s, t) for t in tasks for s in STAGES}

@@ -4,7 +4,7 @@ A stage leaves ONE folder, ``<folder>/<task>/<name>``; its version is the DVC ha
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -23,7 +23,7 @@ class Stage:
     kinds: tuple[str, ...] = ()  # shown as icons by Dagster
     check: str | None = None  # the blocking check that it is, in Dagster's words
     heavy: bool = False  # runs as a child process, one at a time on a GPU
-    shows: tuple[str, ...] = field(default=())  # files of the output worth a link
+    metrics: str | None = None  # the file of the output that `dvc metrics` reads
 
     def path(self, task: str) -> str:
         """The output's folder, relative to the workspace."""
@@ -51,78 +51,6 @@ STAGES: tuple[Stage, ...] = (
         inputs=("raw",),
         parts=("preprocess",),
         kinds=("parquet",),
-    ),
-    Stage(
-        name="contract",
-        function="lepton_platform.data.contracts:contract",
-        description="What the data must be: an expectation suite; a failure stops everything downstream.",
-        params="contract",
-        folder="reports",
-        inputs=("clean",),
-        parts=("contract",),
-        kinds=("greatexpectations", "duckdb"),
-        check="expectations",
-    ),
-    Stage(
-        name="features",
-        function="lepton_platform.features.materialize:features",
-        description="Feature views of every row, keyed by entity and time.",
-        params="features",
-        inputs=("clean", "contract"),
-        parts=("preprocess",),
-        kinds=("feast", "parquet"),
-    ),
-    Stage(
-        name="dataset",
-        function="lepton_platform.features.training_set:dataset",
-        description="Training, validation and test rows, point in time; no group in two splits.",
-        params="dataset",
-        inputs=("clean", "features"),
-        parts=("preprocess",),
-        kinds=("feast", "duckdb"),
-    ),
-    Stage(
-        name="model",
-        function="lepton_platform.training.train:model",
-        description="The trained network, as safetensors, with its learning curve.",
-        params="train",
-        folder="models",
-        inputs=("dataset",),
-        parts=("model",),
-        kinds=("pytorch",),
-        heavy=True,
-    ),
-    Stage(
-        name="quality",
-        function="lepton_platform.training.quality:quality",
-        description="Metrics with bootstrap intervals on rows never seen; the gate against the yardstick.",
-        params="quality",
-        folder="reports",
-        inputs=("dataset", "model"),
-        parts=("model", "metrics"),
-        kinds=("pytorch", "scikitlearn"),
-        check="beats_yardstick",
-    ),
-    Stage(
-        name="compressed",
-        function="lepton_platform.compression.compress:compressed",
-        description="The model as int8 ONNX, within a point of the float model.",
-        params="compress",
-        folder="models",
-        inputs=("dataset", "model", "quality"),
-        parts=("model", "metrics"),
-        kinds=("onnx",),
-        check="parity",
-    ),
-    Stage(
-        name="bento",
-        function="lepton_platform.serving.bento:bento",
-        description="A Bento named by its content, with the manifest of everything that it was made of.",
-        params="serve",
-        folder="models",
-        inputs=("contract", "features", "dataset", "model", "quality", "compressed"),
-        parts=("api", "preprocess"),
-        kinds=("bentoml",),
     ),
 )
 
@@ -158,3 +86,8 @@ def downstream(name: str) -> list[str]:
         if reached & set(stage.inputs):
             reached.add(stage.name)
     return [stage.name for stage in STAGES if stage.name in reached - {name}]
+
+
+def metrics_files(task: str) -> list[str]:
+    """The files of figures that the task's stages leave, relative to the workspace."""
+    return [f"{stage.path(task)}/{stage.metrics}" for stage in STAGES if stage.metrics]

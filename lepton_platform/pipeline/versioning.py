@@ -13,6 +13,7 @@ from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
 if TYPE_CHECKING:
+    from dvc.output import Output
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
 
@@ -54,6 +55,10 @@ def tree_hash(path: Path) -> str:
     store = HashFileDB(MemoryFileSystem(), f"memory://lepton-{os.getpid()}", hash_name="md5")
     _, _, found = build(store, str(path), LocalFileSystem(), "md5", dry_run=True)
     return str(found.hash_info.value)
+
+
+def _hash(entry: "Output") -> str:
+    return str(entry.hash_info.value) if entry.hash_info else ""
 
 
 class Versions:
@@ -168,7 +173,7 @@ class Versions:
         with self._locked():
             entry = self._stage(stage, task)
             entry.save_deps()
-            return {str(dep): str(dep.hash_info.value) for dep in entry.deps}
+            return {str(dep): _hash(dep) for dep in entry.deps}
 
     def record(self, stage: Stage, task: str, read: dict[str, str]) -> str:
         """Write what the stage left into DVC's cache and ``dvc.lock``; returns its version.
@@ -178,7 +183,7 @@ class Versions:
         with self._locked():
             entry = self._stage(stage, task)
             entry.save()
-            after = {str(dep): str(dep.hash_info.value) for dep in entry.deps}
+            after = {str(dep): _hash(dep) for dep in entry.deps}
             changed = sorted(name for name in after if after[name] != read.get(name))
             if changed:
                 raise StageFailed(
@@ -187,7 +192,7 @@ class Versions:
                 )
             entry.commit()
             entry.dump(update_pipeline=False)
-            return str(entry.outs[0].hash_info.value)
+            return _hash(entry.outs[0])
 
     def files(self, version: str) -> dict[str, Path]:
         """The files of an earlier version, from DVC's cache: name in the folder → where its bytes lie.
