@@ -1,0 +1,129 @@
+"""Labelled feedback becomes rows of the next training set: predictions and labels joined into ``labels.jsonl``.
+
+The file is versioned with the data. It holds one JSON object a line, in the order of the ids, and the same feedback
+always leaves the same bytes, whatever the order in which it came. What is in the file stays there, though the logs
+that it came from are pruned one day.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ID, TIME, INPUT, LABEL = "id", "event_time", "input", "label"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What one export did. ``total``: lines in the file; ``contradicted``: ids that were given more than one label."""
+
+    added: int
+    changed: int
+    contradicted: int
+    unknown: int
+    total: int
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The last label that an id was given, and whether there had been another."""
+
+    label: str
+    at: datetime
+    contradicted: bool
+
+
+def last_labels(feedback: pa.Table) -> dict[str, _Said]:
+    """The last word on each id. ``feedback``: columns ``id``, ``label``, ``at``; of two at one instant, the greater
+    label wins, so that the answer does not depend on the order of the rows."""
+    said: dict[str, _Said] = {}
+    columns = (feedback[name].to_pylist() for name in (ID, LABEL, "at"))
+    for identity, label, at in sorted(zip(*columns, strict=True), key=lambda row: (row[0], row[2], row[1])):
+        before = said.get(identity)
+        contradicted = before is not None and (before.contradicted or before.label != label)
+        said[identity] = _Said(label, at, contradicted)
+    return said
+
+
+def export_labels(
+    *, predictions: Iterable[pa.Table], feedback: pa.Table, labels: Path, inputs: Sequence[str]
+) -> Exported:
+    """Bring ``labels`` (``data/<task>/labels.jsonl``) up to date with the logs.
+
+    ``predictions``: pieces of the log with columns ``id``, ``at`` and those of ``inputs``, in constant memory.
+    ``feedback``: as for ``last_labels``. Feedback on an id that no log knows is counted and waits: it is taken as soon
+    as its prediction is read. Written beside the file and renamed; not touched where nothing is new.
+    """
+    said = last_labels(feedback)
+    lines, foreign = _read(labels)
+    added = changed = 0
+    found: set[str] = set()
+    for row in _asked_for(predictions, said, inputs):
+        identity = row[ID]
+        found.add(identity)
+        line = _line(row, said[identity].label, inputs)
+        added += identity not in lines
+        changed += identity in lines and lines[identity] != line
+        lines[identity] = line
+    for identity in set(said) & set(lines) - found:  # the log was pruned, the line is here: a later label still counts
+        line = _dump({**json.loads(lines[identity]), LABEL: said[identity].label})
+        changed += lines[identity] != line
+        lines[identity] = line
+        found.add(identity)
+    if added or changed:
+        _write(labels, [*foreign, *(lines[identity] for identity in sorted(lines))])
+    contradicted = sum(word.contradicted for identity, word in said.items() if identity in found)
+    return Exported(added, changed, contradicted, len(set(said) - found), len(lines) + len(foreign))
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    """One line of JSON, readable where it can be: lone surrogates stay escaped, UTF-8 has no place for them."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return text if text.isascii() or text.isprintable() else json.dumps(value, sort_keys=True)
+
+
+def _asked_for(predictions: Iterable[pa.Table], said: Mapping[str, _Said], inputs: Sequence[str]) -> Iterable[dict]:
+    wanted = pa.array(sorted(said), pa.string())
+    for piece in predictions:
+        piece = piece.select([ID, "at", *inputs])
+        yield from piece.filter(pc.is_in(piece[ID], value_set=wanted)).to_pylist()
+
+
+def _line(row: Mapping[str, Any], label: str, inputs: Sequence[str]) -> str:
+    at = row["at"].astimezone(UTC).isoformat(timespec="microseconds")
+    return _dump({ID: row[ID], TIME: at, INPUT: {name: row[name] for name in inputs}, LABEL: label})
+
+
+def _read(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Lines by id, and those that are not ours to read (written by hand, say): they are kept as they are, on top."""
+    lines: dict[str, str] = {}
+    foreign: list[str] = []
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            identity = json.loads(line)[ID]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            identity = None
+        if not isinstance(identity, str):
+            foreign.append(line)
+            continue
+        if identity in lines:
+            foreign.append(lines[identity])  # whoever reads the file takes an id's last line
+        lines[identity] = line
+    return lines, foreign
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.new-{os.getpid()}")
+    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)
