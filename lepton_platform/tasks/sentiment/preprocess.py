@@ -12,7 +12,8 @@ CONTENT = "text"  # what is learnt from
 LABEL = "label"
 LABELS = ("rotten", "fresh")
 REQUIRED = ("text", "label", "film_id")
-IMPUTE: Mapping[str, str] = {}  # a review has nothing that could be filled in
+IMPUTE: Mapping[str, str] = {}  # a review has no numbers to fill in
+RANGES: Mapping[str, tuple[float, float]] = {}  # nor to bring to a range
 
 _TAG = re.compile(
     r"</?(?:a|abbr|b|big|blockquote|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|hr|i|img|ins|li|ol|p|pre|"
