@@ -62,6 +62,7 @@ def _execute(
         asset_selection=[dg.AssetKey(name.split("/")) for name in selected],
         raise_on_error=False,
         tags=tags,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the UI keeps every line
     )
     ran = set()
     for event in result.get_asset_materialization_events():

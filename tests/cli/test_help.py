@@ -1,0 +1,39 @@
+"""The command line: its words change on purpose or not at all, and its errors are for people."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lepton_platform.cli.main import main
+
+HEAVY = ("torch", "feast", "great_expectations", "evidently", "dagster", "dvc", "bentoml", "pandas")
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys\nfrom lepton_platform.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["status"], 2, "is not a workspace"),
+        (["run", "--nonsense"], 2, "No such option"),
+        (["init", "there", "--profile", "huge"], 2, "The profiles are: demo, full, smoke"),
+    ],
+)
+def test_a_wrong_use_is_one_paragraph_and_exit_code_2(words, code, says, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for name in ("LEPTON_WORKSPACE", "DAGSTER_HOME", "BENTOML_HOME", "DVC_SITE_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    said = capfd.readouterr().err
+    assert ended.value.code == code
+    assert says in said and "Traceback" not in said

@@ -1,0 +1,50 @@
+"""The table of stages is sound, and dvc.yaml is what it renders."""
+
+from pathlib import Path
+
+import pytest
+
+from lepton_platform.pipeline import code, dvcfile
+from lepton_platform.pipeline.stages import STAGES, downstream, get_stage, upto
+from lepton_platform.tasks import PARTS, task_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_inputs_come_before_the_stages_that_read_them():
+    seen: set[str] = set()
+    for stage in STAGES:
+        assert set(stage.inputs) <= seen, stage.name
+        assert set(stage.parts) <= set(PARTS), stage.name
+        seen.add(stage.name)
+
+
+def test_every_stage_function_is_there():
+    for stage in STAGES:
+        module, name = stage.function.split(":")
+        path = code.module_file(module)
+        assert path is not None and f"def {name}(" in path.read_text(), stage.function
+
+
+def test_upto_ends_with_the_named_stage_and_downstream_follows_it():
+    assert [s.name for s in upto("raw")] == ["raw"]
+    assert [s.name for s in upto(None)] == [s.name for s in STAGES]
+    assert downstream("raw") == [s.name for s in STAGES if s.name != "raw"]
+
+
+def test_an_unknown_stage_is_answered_with_the_known_ones():
+    with pytest.raises(KeyError, match="raw"):
+        get_stage("nonsense")
+
+
+def test_dvc_yaml_is_what_the_table_renders():
+    assert dvcfile.stale_files(ROOT) == [], "type `lepton versioning render`"
+
+
+def test_code_of_a_stage_is_its_function_the_task_and_what_they_import():
+    for task in task_names():
+        files = {path.as_posix() for path in code.stage_files(get_stage("raw"), task)}
+        assert "lepton_platform/data/raw.py" in files
+        assert f"lepton_platform/tasks/{task}/source.py" in files
+        assert "lepton_platform/data/packages.py" in files, "imported at the second remove"
+        assert not any(name.startswith("lepton_platform/pipeline") for name in files)
