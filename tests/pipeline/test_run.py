@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_platform.pipeline.params import parse
@@ -42,6 +42,7 @@ def test_what_a_killed_run_left_is_swept(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.binary(max_size=64), min_size=1, max_size=4))
 def test_a_tree_hash_speaks_of_names_and_bytes_only(files: dict[str, bytes]):
     import tempfile

@@ -76,7 +76,7 @@ def test_a_changed_parameter_is_stale_in_both_faces_and_one_run_settles_both(bui
     shutil.copytree(built, folder)
     before = (folder / "dvc.lock").read_bytes()
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["sentiment"]["clean"]["max_chars"] = 4000
+    params["sentiment"]["clean"]["max_size"] = 150
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     changed = [name for name in NAMES if f"{name}:" in call(folder, "dvc", "status")]
     stale = [f"sentiment-{name}" for name, state in states(folder).items() if state == "stale"]
