@@ -52,6 +52,17 @@ STAGES: tuple[Stage, ...] = (
         parts=("preprocess",),
         kinds=("parquet",),
     ),
+    Stage(
+        name="contract",
+        function="lepton_platform.data.contracts:contract",
+        description="What the data must be: an expectation suite; a failure stops everything downstream.",
+        params="contract",
+        folder="reports",
+        inputs=("clean",),
+        parts=("contract",),
+        kinds=("greatexpectations", "duckdb"),
+        check="expectations",
+    ),
 )
 
 BY_NAME = {stage.name: stage for stage in STAGES}

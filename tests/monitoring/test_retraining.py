@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -140,4 +141,4 @@ def test_over_any_history_requests_keep_their_distance(tmp_path_factory, events)
         ids |= {answer.request.id} if answer.request else set()
     asked = [r.requested_at for r in book.requests("sentiment")]
     assert len(ids) == len(asked)
-    assert all(a - b >= DAY for a, b in zip(asked, asked[1:], strict=False))
+    assert all(a - b >= DAY for a, b in pairwise(asked))
