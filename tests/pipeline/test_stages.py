@@ -1,5 +1,6 @@
 """The table of stages is sound, and dvc.yaml is what it renders."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,7 @@ def test_inputs_come_before_the_stages_that_read_them():
 def test_every_stage_function_is_there():
     for stage in STAGES:
         module, name = stage.function.split(":")
-        path = code.module_file(module)
-        assert path is not None and f"def {name}(" in path.read_text(), stage.function
+        assert callable(getattr(importlib.import_module(module), name)), stage.function
 
 
 def test_upto_ends_with_the_named_stage_and_downstream_follows_it():
