@@ -60,7 +60,9 @@ def load_bert(encoder: Transformer, folder: Path) -> None:
     try:
         weights = _renamed(stored, encoder.depth)
     except KeyError as missing:
-        raise StageFailed(f"{folder / 'model.safetensors'} has no weight {missing}: it is not a BERT encoder.") from None
+        raise StageFailed(
+            f"{folder / 'model.safetensors'} has no weight {missing}: it is not a BERT encoder."
+        ) from None
     encoder.load_state_dict({name: w.to(torch.float32) for name, w in weights.items()}, strict=True)
 
 

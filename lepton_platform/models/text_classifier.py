@@ -1,0 +1,209 @@
+"""Learning to label texts: the learner that every task of this kind shares (see ``training/part.py``).
+
+Importing this module is cheap: torch comes with the first network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lepton_platform.models.batch import Batch
+from lepton_platform.models.tokens import TokenRows, load_tokenizer, tokenize, train_tokenizer
+from lepton_platform.stage import StageFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from torch import Tensor
+
+    from lepton_platform.models.text_network import TextNetwork
+
+Config = Mapping[str, Any]
+TOKENIZER = "tokenizer.json"
+
+
+class TextParams(BaseModel):
+    """The section ``train.network`` of a task that labels texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["pretrained", "transformer", "rnn"] = "pretrained"
+    encoder: str = Field("minilm", description="'minilm' (packaged), a folder, or a hub's name: weights and tokenizer.")
+    vocabulary: int | None = Field(
+        None,
+        ge=8,
+        description="From scratch: tokens of a vocabulary learnt from the training rows; None: the encoder's.",
+    )
+    max_tokens: int = Field(64, ge=4, description="Longer texts are cut.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="In the encoder.")
+    attention_dropout: float = Field(0.1, ge=0, lt=1)
+    head_dropout: float = Field(0.1, ge=0, lt=1, description="Before the head.")
+    sizes: dict[str, Any] = Field(
+        default_factory=dict, description="From scratch: width, layers, hidden, heads, norm …"
+    )
+
+
+def parse_params(section: Mapping[str, Any]) -> TextParams:
+    try:
+        return TextParams.model_validate(section)
+    except ValidationError as error:
+        raise _wrong("train.network", error, TextParams) from None
+
+
+def _wrong(where: str, error: ValidationError, model: type[BaseModel]) -> StageFailed:
+    told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors())
+    return StageFailed(f"{where} is not valid. {told}. The names there are: {', '.join(model.model_fields)}.")
+
+
+@dataclass(frozen=True)
+class TextSamples:
+    """Tokens and, where they are known, the labels' numbers (N,)."""
+
+    tokens: TokenRows
+    labels: np.ndarray | None
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return self.tokens.sizes
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
+        import torch
+
+        targets = {} if self.labels is None else {"label": torch.from_numpy(self.labels[np.asarray(rows, np.int64)])}
+        return Batch(self.tokens.padded(rows), targets)
+
+
+@dataclass(frozen=True)
+class TextClassifier:
+    """``content`` and ``target`` are columns of the training set; ``labels`` are the target's values, in order."""
+
+    content: str
+    target: str
+    labels: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.content, self.target
+
+    def configure(self, network: Mapping[str, Any], rows: pa.Table, folder: Path, cache: Path) -> dict[str, Any]:
+        """See ``Learner.configure``; leaves ``tokenizer.json``."""
+        params = parse_params(network)
+        tokenizer = None
+        if params.kind == "pretrained" or params.vocabulary is None:
+            from lepton_platform.models.pretrained import encoder
+
+            source = encoder(params.encoder, cache)
+            tokenizer = load_tokenizer(source / TOKENIZER, params.max_tokens)
+        else:
+            source = None
+            tokenizer = train_tokenizer(rows[self.content].to_pylist(), params.vocabulary)
+            tokenizer.enable_truncation(params.max_tokens)
+        sizes = _sizes(params, source, tokenizer.get_vocab_size())
+        tokenizer.save(str(folder / TOKENIZER))
+        return {
+            "kind": params.kind,
+            "encoder": params.encoder if params.kind == "pretrained" else None,
+            "sizes": sizes,
+            "head_dropout": params.head_dropout,
+            "labels": list(self.labels),
+            "max_tokens": params.max_tokens,
+            "tokenizer": TOKENIZER,
+            "inputs": ["input_ids", "attention_mask"],
+        }
+
+    def build(self, config: Config) -> TextNetwork:
+        from lepton_platform.models.rnn import Rnn, RnnSizes
+        from lepton_platform.models.text_network import TextNetwork
+        from lepton_platform.models.transformer import Transformer, TransformerSizes
+
+        rnn, sizes = config["kind"] == "rnn", config["sizes"]
+        encoder = Rnn(RnnSizes(**sizes)) if rnn else Transformer(TransformerSizes(**sizes))
+        return TextNetwork(encoder, len(config["labels"]), config["head_dropout"])
+
+    def start(self, network: TextNetwork, config: Config, cache: Path) -> None:
+        """Load the pretrained encoder; a network from scratch stays as it was built."""
+        if config["kind"] == "pretrained":
+            from lepton_platform.models.bert import load_bert
+            from lepton_platform.models.pretrained import encoder
+            from lepton_platform.models.transformer import Transformer
+
+            assert isinstance(network.encoder, Transformer)
+            load_bert(network.encoder, encoder(config["encoder"], cache))
+
+    def encode(self, config: Config, folder: Path, rows: pa.Table) -> TextSamples:
+        tokenizer = load_tokenizer(folder / config["tokenizer"], config["max_tokens"])
+        tokens = tokenize(tokenizer, rows[self.content].to_pylist())
+        return TextSamples(tokens, self._numbers(rows) if self.target in rows.column_names else None)
+
+    def _numbers(self, rows: pa.Table) -> np.ndarray:
+        number = {label: n for n, label in enumerate(self.labels)}
+        values = rows[self.target].to_pylist()
+        unknown = [(row, value) for row, value in enumerate(values) if value not in number]
+        if unknown:
+            row, value = unknown[0]
+            raise StageFailed(
+                f"The column '{self.target}' says {value!r} in row {row} ({len(unknown)} such rows); the labels are: "
+                f"{', '.join(self.labels)}."
+            )
+        return np.array([number[value] for value in values], dtype=np.int64)
+
+    def losses(self, outputs: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
+        from torch.nn import functional as F
+
+        return F.cross_entropy(outputs, batch.targets["label"], reduction="none", label_smoothing=label_smoothing)
+
+    def measures(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {
+            "loss": self.losses(outputs, batch, 0.0),
+            "accuracy": (outputs.argmax(1) == batch.targets["label"]).float(),
+        }
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        return outputs.softmax(1)
+
+    def depths(self, network: TextNetwork) -> dict[str, int]:
+        """0 the head, 1 the encoder's last layer …, the embeddings highest."""
+        layers = network.encoder.depth
+        return {name: _depth(name, layers) for name, _ in network.named_parameters()}
+
+
+def _depth(name: str, layers: int) -> int:
+    path = name.split(".")
+    if path[0] == "head":
+        return 0
+    if path[1] == "layers":
+        return layers - int(path[2])
+    return layers + 1 if path[1] == "embeddings" else 1  # a last norm learns with the last layer
+
+
+def _sizes(params: TextParams, source: Path | None, vocabulary: int) -> dict[str, Any]:
+    """The encoder's sizes, complete: what is not said is written down with its default."""
+    from lepton_platform.models.rnn import RnnSizes
+    from lepton_platform.models.transformer import TransformerSizes
+
+    if params.kind == "pretrained":
+        from lepton_platform.models.bert import bert_sizes
+
+        assert source is not None
+        if params.sizes:
+            raise StageFailed("train.network.sizes: a pretrained encoder has its own sizes; leave it out.")
+        sizes: BaseModel = bert_sizes(source, params.dropout, params.attention_dropout)
+    else:
+        model = RnnSizes if params.kind == "rnn" else TransformerSizes
+        given: dict[str, Any] = {"vocabulary": vocabulary, "dropout": params.dropout}
+        if params.kind == "transformer":
+            given |= {"positions": params.max_tokens, "attention_dropout": params.attention_dropout}
+        try:
+            sizes = model.model_validate({**given, **params.sizes})
+        except ValidationError as error:
+            raise _wrong("train.network.sizes", error, model) from None
+    if isinstance(sizes, TransformerSizes) and params.max_tokens > sizes.positions:
+        raise StageFailed(
+            f"train.network.max_tokens: {params.max_tokens} is more than its {sizes.positions} positions."
+        )
+    return sizes.model_dump()

@@ -1,0 +1,38 @@
+"""Learning curves as an image for the UI."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+
+def learning_curves_png(history: Mapping[str, Any]) -> str:
+    """Loss, validation measures and learning rate over the steps; a PNG in base64."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps, evaluations = history["steps"], history["evaluations"]
+    measures = [name for name in (evaluations[0] if evaluations else {}) if name not in ("step", "loss")]
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    panels = figure.subplots(1, 3 if measures else 2)
+    at, seen = [e["step"] for e in steps], [e["step"] for e in evaluations]
+    panels[0].plot(at, [e["loss"] for e in steps], color="#8da0cb", label="training")
+    panels[0].plot(seen, [e["loss"] for e in evaluations], "o-", color="#d1495b", label="validation")
+    panels[0].axvline(history["best_step"], color="#666", linewidth=0.8, linestyle=":", label="kept")
+    panels[0].set_title("loss")
+    panels[0].legend(frameon=False)
+    for name in measures:
+        panels[1].plot(seen, [e[name] for e in evaluations], "o-", label=name)
+    if measures:
+        panels[1].set_title("validation")
+        panels[1].legend(frameon=False)
+    panels[-1].plot(at, [e["learning_rate"] for e in steps], color="#4d9078")
+    panels[-1].set_title("learning rate")
+    for panel in panels:
+        panel.set_xlabel("step")
+        panel.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream)
+    return base64.b64encode(stream.getvalue()).decode("ascii")

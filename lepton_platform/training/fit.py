@@ -1,0 +1,263 @@
+"""Fit a network: the loop, and nothing that knows what is learnt.
+
+The same seed gives the same bits. A step is a mean over its batch however the batch is computed: in one piece, in
+micro-batches, or by several processes. Each micro-batch draws its dropout from its own seed, so it makes no difference
+who computes it, nor whether the run was killed in between.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lepton_platform.models.batch import Batch
+from lepton_platform.stage import Progress, StageFailed
+from lepton_platform.training.batches import batches_in_epoch, by_size, epoch_batches, mixed_seed, shares
+from lepton_platform.training.checkpoint import (
+    Checkpoint,
+    State,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from lepton_platform.training.devices import Precision
+from lepton_platform.training.optimizer import build_optimizer, freeze, schedule, set_learning_rate, shrink
+from lepton_platform.training.params import TrainParams
+from lepton_platform.training.part import Learner, Samples
+from lepton_platform.training.weights import snapshot
+from lepton_platform.training.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+EVALUATION_BATCHES = 2  # an evaluation keeps no gradients: its batches may be larger
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training is and when it looks at the validation rows."""
+
+    per_epoch: int
+    total: int
+    parts: int  # micro-batches in a batch
+    evaluations_per_epoch: int
+
+    @classmethod
+    def of(cls, rows: int, params: TrainParams, processes: int) -> Plan:
+        per_epoch = batches_in_epoch(rows, params.batch_rows)
+        total = min(params.epochs * per_epoch, params.max_steps or math.inf)
+        parts = -(-params.micro_batches // processes) * processes
+        return cls(per_epoch, int(total), parts, params.evaluations_per_epoch)
+
+    def evaluates(self, done: int) -> bool:
+        """After ``done`` steps?"""
+        many, within = self.evaluations_per_epoch, (done - 1) % self.per_epoch + 1
+        return done == self.total or within * many // self.per_epoch > (within - 1) * many // self.per_epoch
+
+
+@dataclass
+class Speed:
+    """What the clock says of this process; none of it is an output."""
+
+    rows: int = 0
+    training_s: float = 0.0
+    evaluation_s: float = 0.0
+    epoch_s: list[float] = field(default_factory=list)
+
+    @property
+    def rows_per_s(self) -> float:
+        return self.rows / self.training_s if self.training_s else 0.0
+
+
+@dataclass
+class Fit:
+    """A training that can be stopped at any instant and taken up again."""
+
+    network: nn.Module
+    learner: Learner
+    train: Samples
+    validation: Samples
+    params: TrainParams
+    device: torch.device
+    precision: Precision
+    world: World
+    scratch: Path
+    run_id: str  # what a checkpoint must belong to
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.plan = Plan.of(len(self.train.sizes), self.params, self.world.size)
+        freeze(self.network, self.params.freeze)
+        self.frozen = {name for name, p in self.network.named_parameters() if not p.requires_grad}
+        self.optimizer = build_optimizer(self.network, self.params, self.learner.depths(self.network))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scaled)
+        self.state, self.speed = State(), Speed()
+        self.best: Mapping[str, Tensor] = {}
+        self.shown: dict[str, float] = {}
+        self._order: tuple[int, list[NDArray]] | None = None
+
+    def run(self) -> State:
+        """Train to the end and leave the best weights in the network."""
+        self._resume()
+        self.shared = self.world.shared(self.network, self.device)
+        saved = started = time.monotonic()
+        losses: list[Tensor] = []
+        while self.state.step < self.plan.total and not self.state.stopped_early:
+            batch = self._batch(self.state.step)
+            begun = time.monotonic()
+            loss, norm = self._step(batch)
+            losses.append(loss)
+            self.speed.rows += len(batch)
+            done = self.state.step
+            logs = done % self.params.log_every_steps == 0 or done == self.plan.total or self.plan.evaluates(done)
+            if logs:
+                self._log(losses, norm)
+                losses = []
+            self.speed.training_s += time.monotonic() - begun
+            if self.plan.evaluates(done):
+                self._evaluate()
+            if done % self.plan.per_epoch == 0:
+                self.speed.epoch_s.append(time.monotonic() - started)
+                started = time.monotonic()
+            self.progress(done, self.plan.total, self.shown)
+            if logs and time.monotonic() - saved >= self.params.checkpoint_every_s:
+                self._save()
+                saved = time.monotonic()
+        self.network.load_state_dict(dict(self.best), strict=False)
+        return self.state
+
+    # --- one step
+
+    def _batch(self, step: int) -> NDArray:
+        epoch, within = divmod(step, self.plan.per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            order = epoch_batches(self.train.sizes, self.params.batch_rows, self.params.seed, epoch)
+            self._order = epoch, order
+        return self._order[1][within]
+
+    def _step(self, rows: NDArray) -> tuple[Tensor, Tensor]:
+        """Learn from the rows; returns this process's share of the mean loss, and the gradient's norm."""
+        step = self.state.step
+        factor = schedule(step, self.plan.total, self.params)
+        set_learning_rate(self.optimizer, self.params.learning_rate * factor)
+        self.shared.train()
+        parts = shares(rows, self.plan.parts)
+        mine = range(self.world.rank, len(parts), self.world.size)
+        mean = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in mine:
+            if self.world.size == 1 and not len(parts[part]):
+                continue
+            last = part == mine[-1]
+            with self._without_exchange(last):
+                mean += self._learn(rows, parts[part], mixed_seed(self.params.seed, step, part))
+        self.scaler.unscale_(self.optimizer)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.params.clip_norm or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        shrink(self.optimizer, self.params.l1)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        return mean, norm
+
+    def _learn(self, rows: NDArray, part: NDArray, seed: int) -> Tensor:
+        """Add the gradients of a part of the batch; returns its share of the batch's mean loss."""
+        torch.manual_seed(seed)
+        # Where there are fewer rows than processes, one row without weight keeps a process in step with the others.
+        batch = self._fetch(self.train, part if len(part) else rows[:1])
+        with self.precision.autocast():
+            outputs = self.shared(**batch.inputs)
+        loss = self.learner.losses(outputs, batch, self.params.label_smoothing).sum() / len(rows)
+        loss = loss * (1.0 if len(part) else 0.0)
+        # The processes' gradients are averaged: their sum is wanted.
+        self.scaler.scale(loss * self.world.size).backward()
+        return loss.detach().double()
+
+    def _fetch(self, samples: Samples, rows: NDArray) -> Batch:
+        return samples.batch(rows).to(self.device)
+
+    def _without_exchange(self, last: bool) -> AbstractContextManager:
+        """Gradients are exchanged once a step, with its last part."""
+        return nullcontext() if last or self.world.size == 1 else self.world.alone(self.shared)
+
+    # --- what is written down
+
+    def _log(self, losses: list[Tensor], norm: Tensor) -> None:
+        (loss,) = self.world.total([torch.stack(losses).sum().item()])
+        loss /= len(losses)
+        step, rate = self.state.step, self.optimizer.param_groups
+        if not math.isfinite(loss):
+            raise StageFailed(
+                f"Training diverged: the loss at step {step} is {loss}. Lower train.learning_rate "
+                f"({self.params.learning_rate}), set train.clip_norm, or raise train.warmup_fraction."
+            )
+        learning_rate = rate[0]["lr"] / rate[0]["scale"]
+        entry = {"step": step, "loss": loss, "learning_rate": learning_rate}
+        if math.isfinite(found := norm.item()):  # float16 may overflow once: the step was skipped
+            entry["gradient_norm"] = found
+        self.state.steps.append(entry)
+        self.shown |= {"loss": loss, "learning_rate": learning_rate, "rows_per_s": self.speed.rows_per_s}
+
+    def _evaluate(self) -> None:
+        begun = time.monotonic()
+        measures = self.measure(self.validation)
+        state, name = self.state, self.params.best_by
+        if name not in measures:
+            raise StageFailed(f"train.best_by: '{name}' is not measured. There are: {', '.join(measures)}.")
+        value = measures[name] if name == "loss" else -measures[name]
+        state.evaluations.append({"step": state.step, **measures})
+        if state.best_value is None or value < state.best_value:
+            state.best_value, state.best_step, state.since_best = value, state.step, 0
+            self.best = snapshot(self.network, self.frozen)
+        else:
+            state.since_best += 1
+            state.stopped_early = self.params.patience is not None and state.since_best >= self.params.patience
+        self.shown |= {f"validation_{key}": number for key, number in measures.items()}
+        self.speed.evaluation_s += time.monotonic() - begun
+
+    @torch.inference_mode()
+    def measure(self, samples: Samples) -> dict[str, float]:
+        """The means of the learner's measures over all rows, the same in every process."""
+        self.network.eval()
+        sums: dict[str, float] = {}
+        batches = by_size(samples.sizes, self.params.batch_rows * EVALUATION_BATCHES)
+        for rows in batches[self.world.rank :: self.world.size] or batches[:1]:
+            batch = self._fetch(samples, rows)
+            with self.precision.autocast():
+                outputs = self.network(**batch.inputs)
+            counts = self.world.rank < len(batches)  # with more processes than batches some only keep step
+            for name, values in self.learner.measures(outputs, batch).items():
+                sums[name] = sums.get(name, 0.0) + values.double().sum().item() * counts
+        totals = self.world.total(list(sums.values()))
+        return {name: total / len(samples.sizes) for name, total in zip(sums, totals, strict=True)}
+
+    # --- checkpoints
+
+    def _save(self) -> None:
+        if not self.world.first:
+            return
+        self.state.scaler = self.scaler.state_dict()
+        moments = optimizer_tensors(self.optimizer, self.network)
+        found = Checkpoint(self.state, snapshot(self.network, self.frozen), moments, self.best)
+        save_checkpoint(self.scratch, self.run_id, found)
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.scratch, self.run_id)
+        self.world.wait()
+        if found is None:
+            return
+        self.state, self.best = found.state, found.best
+        self.network.load_state_dict(dict(found.network), strict=False)
+        restore_optimizer(self.optimizer, self.network, found.optimizer)
+        if self.state.scaler:
+            self.scaler.load_state_dict(self.state.scaler)
