@@ -1,0 +1,267 @@
+"""The service: a Starlette app around one model. Requests in, durable answers out.
+
+An answer's way: event loop (read, check, encode) → a lane of the batcher (model) → the log's writer (durable) →
+event loop (send). Only small requests are encoded on the event loop; large ones have a thread, so that the
+health checks stay quick beside them.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from lepton_platform.serving.batching import Batcher, Group
+from lepton_platform.serving.body import check_headers, read_body
+from lepton_platform.serving.bundle import Bundle
+from lepton_platform.serving.engine import Engine
+from lepton_platform.serving.feedback import check_known, decode_feedback
+from lepton_platform.serving.jsonbody import shown
+from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS
+from lepton_platform.serving.metrics import Metrics
+from lepton_platform.serving.openapi import describe
+from lepton_platform.serving.prediction_log import DurableLog, LogUnavailable
+from lepton_platform.serving.protocols import Encoded, Json
+from lepton_platform.serving.rejected import Rejected, overloaded
+
+INLINE_BYTES = 4096  # a larger body is encoded in a thread
+RETRY_LOG_S = 5.0
+_FEEDBACK_BYTES = 65_536
+logger = logging.getLogger("lepton.serving")
+
+
+def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, status, headers, "application/json")
+
+
+def refusal(error: Rejected) -> Response:
+    """``{"error": {"status", "message", "field"}}``."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status in {408, 413}:
+        headers["Connection"] = "close"  # what was not read must not be taken for the next request
+    value = {"error": {"status": error.status, "message": error.message, "field": error.field}}
+    return reply(value, error.status, headers)
+
+
+@dataclass
+class _Running:
+    """What lives between the start and the end of the service."""
+
+    engine: Engine
+    batcher: Batcher
+    predictions: DurableLog
+    feedback: DurableLog
+    threads: ThreadPoolExecutor
+
+
+class Service:
+    """The routes, and what they share."""
+
+    def __init__(self, bundle: Bundle, predictions: Path, deployment: str | None) -> None:
+        self.bundle, self.log_folder, self.deployment = bundle, predictions, deployment
+        self.labels = bundle.labels
+        self.metrics = Metrics(bundle.tag)
+        self.schema = describe(bundle.task, bundle.tag, bundle.api, self.labels)
+        self.in_flight = 0
+        self._running: _Running | None = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """The model is loaded here and not before: BentoML's parent process imports the app and never runs it."""
+        engine = Engine(self.bundle.model, self.bundle.api, self.bundle.preprocess)
+        engine.warm_up()
+        folder = self.log_folder / self.bundle.task
+        self._running = _Running(
+            engine=engine,
+            batcher=Batcher(engine.run, self.bundle.limits, self.metrics.batch),
+            predictions=DurableLog(folder, PREDICTIONS),
+            feedback=DurableLog(folder, FEEDBACK),
+            threads=ThreadPoolExecutor(1, "encode"),
+        )
+        try:
+            yield
+        finally:
+            running, self._running = self._running, None
+            running.threads.shutdown()
+            running.batcher.close()
+            running.predictions.close()
+            running.feedback.close()
+
+    @property
+    def running(self) -> _Running:
+        if self._running is None:
+            raise overloaded("The service is starting or stopping.")
+        return self._running
+
+    async def predict(self, request: Request) -> Response:
+        api, started = self.bundle.api, time.perf_counter()
+        check_headers(request, api.CONTENT_TYPE, api.MAX_BODY_BYTES)
+        running = self.running
+        with self._counted():
+            body = await read_body(request, api.MAX_BODY_BYTES)
+            inputs, items = await self._encode(running, body)
+            self.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)
+            answers = await self._answer(running, inputs, items, started)
+        return reply({"predictions": answers, "model": self.bundle.tag})
+
+    @contextlib.contextmanager
+    def _counted(self) -> Any:
+        """Bound the requests whose bodies are held in memory."""
+        most = self.bundle.max_requests
+        if self.in_flight >= most:
+            raise overloaded(f"{most} requests are being answered already.")
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    async def _encode(self, running: _Running, body: bytes) -> tuple[list[Any], list[Encoded]]:
+        def work() -> tuple[list[Any], list[Encoded]]:
+            inputs = self.bundle.api.decode(body)
+            return inputs, running.engine.encoder.prepare(inputs)
+
+        if len(body) <= INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(running.threads, work)
+
+    async def _answer(self, running: _Running, inputs: list[Any], items: list[Encoded], started: float) -> list[Json]:
+        """Model and log; returns when the answers' rows are durable."""
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[list[Json]] = loop.create_future()
+        answers: list[Json] = []
+        logged_at = 0.0
+
+        def modelled(group: Group) -> None:  # in a lane
+            nonlocal logged_at
+            if group.error is not None:
+                loop.call_soon_threadsafe(_settle, finished, None, group.error)
+                return
+            logged_at = time.perf_counter()
+            self.metrics.stage_seconds["queue"].observe(group.taken_at - group.waiting_since)
+            latency_ms = round((logged_at - started) * 1e3, 3)
+            rows: list[Json] = []
+            for value, output in zip(inputs, group.outputs, strict=True):
+                answer, beside = self.bundle.api.answer(self.labels, output)
+                answers.append(answer)
+                rows.append(self._row(value, answer, beside, latency_ms))
+            running.predictions.submit(rows, durable)
+
+        def durable(ids: Future[list[str]]) -> None:  # in the log's writer
+            error = ids.exception()
+            self.metrics.stage_seconds["log"].observe(time.perf_counter() - logged_at)
+            named = None if error else [{"id": i, **a} for i, a in zip(ids.result(), answers, strict=True)]
+            loop.call_soon_threadsafe(_settle, finished, named, error)
+
+        running.batcher.submit(items, modelled)
+        named = await finished
+        for answer in named:
+            if "label" in answer:
+                self.metrics.predictions.labels(answer["label"]).inc()
+        return named
+
+    def _row(self, value: Any, answer: Json, beside: Json, latency_ms: float) -> Json:
+        """The log's row; the log adds id and time."""
+        made = {"model": self.bundle.tag, "deployment": self.deployment}
+        return {**made, **self.bundle.api.logged(value), **answer, **beside, "latency_ms": latency_ms}
+
+    async def feedback(self, request: Request) -> Response:
+        check_headers(request, "application/json", _FEEDBACK_BYTES)
+        running = self.running
+        with self._counted():
+            body = await read_body(request, _FEEDBACK_BYTES)
+
+            def work() -> int:
+                items = decode_feedback(body, self.labels)
+                check_known(self.log_folder, self.bundle.task, items)
+                return len(running.feedback.append(items))
+
+            count = await asyncio.get_running_loop().run_in_executor(running.threads, work)
+        return reply({"accepted": count})
+
+    async def livez(self, _: Request) -> Response:
+        return reply({"status": "alive"})
+
+    async def readyz(self, _: Request) -> Response:
+        self.running  # noqa: B018 - Rejected while there is nothing to answer with
+        return reply({"status": "ready", "model": self.bundle.tag})
+
+    async def show_metrics(self, _: Request) -> Response:
+        self.metrics.in_flight.set(self.in_flight)
+        self.metrics.waiting.set(self._running.batcher.waiting if self._running else 0)
+        body, content_type = self.metrics.render()
+        return Response(body, media_type=content_type)
+
+    async def show_schema(self, _: Request) -> Response:
+        return reply(self.schema)
+
+    async def index(self, _: Request) -> Response:
+        links = ["/predict", "/feedback", "/livez", "/readyz", "/metrics", "/schema.json"]
+        return reply({"task": self.bundle.task, "model": self.bundle.tag, "labels": self.labels, "routes": links})
+
+    def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
+        """Errors become answers, every answer is counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                response = await route(request)
+            except Rejected as error:
+                response = refusal(error)
+            except LogUnavailable as error:
+                response = refusal(overloaded(str(error), RETRY_LOG_S))
+            except Exception:
+                logger.exception("%s %s failed", request.method, name)
+                response = refusal(Rejected(500, "The service has a fault; it is in its log."))
+            self.metrics.request(name, response.status_code, time.perf_counter() - started)
+            return response
+
+        return endpoint
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """No such route, no such method."""
+        assert isinstance(error, HTTPException)
+        self.metrics.request("other", error.status_code, 0.0)
+        path = shown(request.url.path, 80)
+        text = {404: f"There is no route {path}.", 405: f"{path} does not take this method."}
+        response = refusal(Rejected(error.status_code, text.get(error.status_code, error.detail)))
+        response.headers.update(error.headers or {})
+        return response
+
+
+def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
+    if future.done():  # who asked is gone
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+
+
+def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None) -> Starlette:
+    """The app that serves a Bento; ``predictions``: the folder of the log."""
+    service = Service(bundle, predictions, deployment)
+    routes = [
+        Route("/predict", service.guarded("/predict", service.predict), methods=["POST"]),
+        Route("/feedback", service.guarded("/feedback", service.feedback), methods=["POST"]),
+        Route("/livez", service.guarded("/livez", service.livez)),
+        Route("/readyz", service.guarded("/readyz", service.readyz)),
+        Route("/metrics", service.guarded("/metrics", service.show_metrics)),
+        Route("/schema.json", service.guarded("/schema.json", service.show_schema)),
+        Route("/", service.guarded("/", service.index)),
+    ]
+    app = Starlette(routes=routes, lifespan=service.lifespan, exception_handlers={HTTPException: service.refused})
+    app.router.redirect_slashes = False
+    return app

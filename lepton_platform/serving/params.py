@@ -1,0 +1,25 @@
+"""The ``serve`` section of a task's parameters."""
+
+from pydantic import Field
+
+from lepton_platform.stage import Params
+
+
+class RolloutParams(Params):
+    """When a challenger may take the champion's place; not part of the Bento."""
+
+    max_loss: float = Field(0.02, ge=0, description="Accuracy that may be lost at worst, with 95 % confidence.")
+    group: str | None = Field(None, description="Column of the test rows whose equal values belong together.")
+    max_rows: int = Field(5_000, ge=1, description="Test rows that both answer; the first by id.")
+
+
+class ServeParams(Params):
+    """How a service runs; part of the Bento, but for ``rollout``."""
+
+    lanes: int = Field(0, ge=0, description="Batches run side by side; 0: one a core.")
+    max_batch: int = Field(4, ge=1, description="Inputs run together at most.")
+    padding: float = Field(0.25, ge=0, description="What a batch may waste, as a share of its smallest input.")
+    max_waiting: int = Field(2048, ge=1, description="Inputs that may wait; beyond, 503.")
+    max_wait_s: float = Field(2.0, gt=0, description="A longer wait is refused with 503, seconds.")
+    max_requests: int = Field(256, ge=1, description="Requests answered at a time; beyond, 503.")
+    rollout: RolloutParams = Field(default_factory=lambda: RolloutParams.model_validate({}))
