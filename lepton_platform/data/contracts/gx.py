@@ -1,12 +1,15 @@
 """Great Expectations on DuckDB over the Parquet shards: the suite becomes SQL, no row enters pandas."""
 
+import atexit
 import json
 import logging
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ def check(dataset: Path, expectations: Sequence[Expectation], name: str, docs: P
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
     import great_expectations as gx
 
+    _release_duckdb_at_exit()
     with _batch(dataset) as (context, batch_definition), _buffered_results():
         suite = gx.ExpectationSuite(name=name, expectations=[_built(e, place) for place, e in enumerate(expectations)])
         suite = context.suites.add(suite)
@@ -87,6 +91,7 @@ def _batch(dataset: Path) -> Iterator[tuple[Any, Any]]:
     """A context and the whole data set as a batch: a view in a DuckDB that lives in memory, as long as this does."""
     import great_expectations as gx
     import sqlalchemy as sa
+    from great_expectations.data_context.types.base import ProgressBarsConfig
 
     # An in-memory database with a name is one for all connections of the process; this one is nobody else's.
     url = f"duckdb:///:memory:contract-{uuid.uuid4().hex}"
@@ -98,10 +103,12 @@ def _batch(dataset: Path) -> Iterator[tuple[Any, Any]]:
         context = gx.get_context(mode="ephemeral")
         source = context.data_sources.add_sql("duckdb", connection_string=url)
         asset = source.add_table_asset(_TABLE, table_name=_TABLE)
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
         try:
             yield context, asset.add_batch_definition_whole_table("all rows")
         finally:
             source.get_engine().dispose()
+            gx.get_context(mode="ephemeral")  # the last context is held by the process; let it be an empty one
     engine.dispose()
 
 
@@ -124,6 +131,24 @@ def _buffered_results() -> Iterator[None]:
         yield
     finally:
         Engine.execute_query = original
+
+
+@cache
+def _release_duckdb_at_exit() -> None:
+    """Great Expectations keeps SQLAlchemy's dialects alive past the interpreter's end, and DuckDB then prints pages
+    of "leaked instance" on stderr. Emptying the dialect's caches and modules, when nothing runs any more, lets go."""
+
+    def release() -> None:
+        from duckdb_engine import Dialect
+
+        for member in (member for kind in Dialect.__mro__ for member in vars(kind).values()):
+            if hasattr(member, "cache_clear"):
+                member.cache_clear()
+        for name, module in list(sys.modules.items()):
+            if name.split(".")[0] == "duckdb_engine":
+                vars(module).clear()
+
+    atexit.register(release)
 
 
 @contextmanager
