@@ -63,6 +63,7 @@ def main() -> None:
     if chosen.parent:
         die_with_parent(chosen.parent)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     from lepton_platform.serving.app import create_app
     from lepton_platform.serving.bundle import Bundle
 

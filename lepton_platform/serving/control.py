@@ -1,0 +1,120 @@
+"""Start, await and stop a task's service from another process: what `lepton up` and `lepton down` call."""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from lepton_platform.settings import Settings
+from lepton_platform.stage import StageFailed
+
+
+@dataclass(frozen=True)
+class Started:
+    """A service that was started: its supervisor's process, where it answers, where it logs."""
+
+    task: str
+    pid: int
+    url: str
+    log: Path
+
+
+def start_service(settings: Settings, task: str, port: int) -> Started:
+    """Start the task's supervisor on ``settings.host``; it outlives this process. Does not wait.
+
+    The port is bound here, so that a port that is taken is this call's error and not a line in a log. Port 0 takes
+    a free one. ``StageFailed`` where the task has no deployment or the port is taken.
+    """
+    from lepton_platform.serving.deployments import champion
+
+    if champion(settings, task) is None:
+        raise StageFailed(
+            f"{task} has no deployment yet, so there is nothing to serve. `lepton run {task}` deploys it."
+        )
+    listening = _bind(settings.host, port)
+    bound = listening.getsockname()[1]
+    log = settings.state_dir / "logs" / f"service-{task}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "lepton_platform.serving.supervisor", task, "--port", str(bound)]
+    with listening, log.open("ab") as stream:
+        process = subprocess.Popen(
+            [*command, "--fd", str(listening.fileno())],
+            pass_fds=(listening.fileno(),),
+            env={**os.environ, "LEPTON_WORKSPACE": str(settings.workspace)},
+            cwd=settings.workspace,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    return Started(task, process.pid, f"http://{settings.host}:{bound}", log)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+            raise StageFailed(
+                f"Port {port} on {host} cannot be used ({os.strerror(error.errno).lower()}). Stop what holds it, or "
+                "choose another with LEPTON_SERVICE_PORT."
+            ) from None
+        raise
+
+
+def wait_ready(url: str, timeout_s: float = 60.0, pid: int | None = None) -> bool:
+    """Until ``<url>/readyz`` answers 200; ``False`` where it does not in time, or where ``pid`` has ended."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if pid is not None and not alive(pid):
+            return False
+        try:
+            left = max(0.1, min(5.0, until - time.monotonic()))
+            with urllib.request.urlopen(f"{url}/readyz", timeout=left):
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.05)
+    return False
+
+
+def alive(pid: int) -> bool:
+    """Is this process there and not a zombie?"""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def stop(pid: int, timeout_s: float = 30.0) -> bool:
+    """Stop a supervisor and with it its workers, gently and then not; ``True`` when nothing is left of them."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return True
+    _signal(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(family, timeout=timeout_s)
+    for straggler in left:
+        _signal(straggler, signal.SIGKILL)
+    return not psutil.wait_procs(left, timeout=5.0)[1]
+
+
+def _signal(process: "object", number: int) -> None:
+    import psutil
+
+    assert isinstance(process, psutil.Process)
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
