@@ -151,7 +151,8 @@ def _pip_commands() -> list[list[str]]:
     commands: list[list[str]] = []
     if find_spec("pip") is not None:
         commands.append([sys.executable, "-m", "pip"])
-    commands += [[found] for name in ("pip3", "pip") if (found := shutil.which(name))]
+    elif found := shutil.which("pip3") or shutil.which("pip"):
+        commands.append([found])
     beside = Path(sys.executable).with_name("uv")
     if uv := (str(beside) if beside.is_file() else shutil.which("uv")):
         commands.append([uv, "tool", "run", "--quiet", "--from", "pip", "pip"])
