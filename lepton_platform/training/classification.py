@@ -51,6 +51,7 @@ class Classification:
     slices: Callable[[pa.Table], Sequence[Slice]]
     excerpt: Callable[[pa.Table], Sequence[str]]
     mistakes: int = 20
+    headline_name: str = "accuracy"
 
     def answers(self, rows: pa.Table, outputs: NDArray, labels: Sequence[str]) -> pa.Table:
         """(N, C) probabilities → id, event_time, group, label, predicted, score, p_<label>…; score is predicted's."""
@@ -79,9 +80,13 @@ class Classification:
         """Accuracy."""
         return float(_right(answers).mean())
 
+    def compare(self, one: pa.Table, other: pa.Table, sampling: Sampling) -> Interval:
+        """Difference in accuracy; groups, where there are any, are drawn whole."""
+        _check_same_rows(one, other)
+        return paired_difference(_right(one), _right(other), _groups(one, self.group), **vars(sampling))
+
     def agreement(self, one: pa.Table, other: pa.Table) -> float:
-        if one["id"] != other["id"]:
-            raise ValueError("Two models are compared on the same rows in the same order.")
+        _check_same_rows(one, other)
         return float(np.mean(np.asarray(one["predicted"]) == np.asarray(other["predicted"])))
 
     def evaluate(self, rows: pa.Table, answers: pa.Table, yardstick: pa.Table, sampling: Sampling) -> Evaluation:
@@ -196,6 +201,11 @@ class _Measured:
                 for i, r in zip(surest, table, strict=True)
             ],
         )
+
+
+def _check_same_rows(one: pa.Table, other: pa.Table) -> None:
+    if one["id"] != other["id"]:
+        raise ValueError("Two models are compared on the same rows in the same order.")
 
 
 def macro_f1(totals: Floats, rows: Floats) -> Floats:

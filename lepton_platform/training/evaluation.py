@@ -82,6 +82,11 @@ class Evaluation:
 class Evaluator(Protocol):
     """Truth against answers, for one kind of answer."""
 
+    @property
+    def headline_name(self) -> str:
+        """The name of the figure that decides, such as ``accuracy``."""
+        ...
+
     def answers(self, rows: pa.Table, outputs: NDArray, labels: Sequence[str]) -> pa.Table:
         """The network's ``outputs`` on N ``rows`` as a table: id, what was true, what was answered, how surely."""
         ...
@@ -93,7 +98,11 @@ class Evaluator(Protocol):
     def evaluate(self, rows: pa.Table, answers: pa.Table, yardstick: pa.Table, sampling: Sampling) -> Evaluation: ...
 
     def headline(self, answers: pa.Table) -> float:
-        """The figure that decides, such as accuracy: higher is better."""
+        """The figure that decides; higher is better."""
+        ...
+
+    def compare(self, one: pa.Table, other: pa.Table, sampling: Sampling) -> Interval:
+        """Headline of ``one`` - headline of ``other``, answers to the same rows: a paired bootstrap."""
         ...
 
     def agreement(self, one: pa.Table, other: pa.Table) -> float:

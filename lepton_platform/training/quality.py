@@ -1,7 +1,7 @@
 """The stage ``quality``: how good the model is on rows never seen, and whether it beats the yardstick."""
 
-import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -9,7 +9,9 @@ from lepton_platform.data.dataset import Dataset
 from lepton_platform.stage import Params, Progress, StageFailed, StageResult
 from lepton_platform.training.evaluation import Evaluation, MetricsPart, Sampling
 from lepton_platform.training.page import page
-from lepton_platform.training.predict import PredictPart, predict_scores
+from lepton_platform.training.part import ModelPart
+from lepton_platform.training.predict import predict_scores
+from lepton_platform.training.weights import read_config, write_json
 
 
 class QualityParams(Params):
@@ -23,8 +25,9 @@ class QualityParams(Params):
     )
     bootstrap_repeats: int = Field(2_000, ge=100, description="Draws behind every interval.")
     seed: int = Field(0, ge=0, description="Of the draws.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network answers.")
     batch_size: int = Field(64, ge=1, description="Rows at a time.")
-    threads: int = Field(2, ge=1, description="CPU threads: fixed, for the order of sums is in the last digits.")
+    threads: int = Field(2, ge=1, description="On a CPU the last bits depend on it: a number, not the machine's.")
 
 
 def quality(
@@ -33,7 +36,7 @@ def quality(
     model: Path,
     out: Path,
     params: QualityParams,
-    model_part: PredictPart,
+    model_part: ModelPart,
     metrics: MetricsPart,
     progress: Progress,
 ) -> StageResult:
@@ -45,9 +48,15 @@ def quality(
     train = Dataset(dataset / "train").read()
     if not rows.num_rows:
         raise StageFailed(f"There are no test rows in {dataset.name}/test: nothing can be said about the model.")
-    labels = read_labels(model)
+    labels = read_config(model)["labels"]
     scores = predict_scores(
-        model, rows, model_part, batch_size=params.batch_size, threads=params.threads, progress=progress
+        model,
+        rows,
+        model_part,
+        batch_size=params.batch_size,
+        threads=params.threads,
+        device=params.device,
+        progress=progress,
     )
     answers = metrics.EVALUATOR.answers(rows, scores, labels)
     yardstick = metrics.EVALUATOR.yardstick(train, rows, labels)
@@ -61,17 +70,6 @@ def quality(
     write_json(out / "metrics.json", {**evaluation.figures, "min_gain": params.min_gain, "verdict": verdict})
     (out / "quality.html").write_text(page(evaluation, "Quality on rows never seen", verdict, passed), encoding="utf-8")
     return _result(rows.num_rows, evaluation, verdict)
-
-
-def read_labels(model: Path) -> list[str]:
-    """The labels in the order of the network's outputs."""
-    return list(json.loads((model / "config.json").read_text(encoding="utf-8"))["labels"])
-
-
-def write_json(path: Path, content: object) -> None:
-    """The same content, the same bytes; a NaN is an error, not JSON."""
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _verdict(evaluation: Evaluation, min_gain: float) -> tuple[bool, str]:

@@ -1,0 +1,249 @@
+"""The stage ``compressed``: the model as int8 ONNX, and proof that it still says the same.
+
+What makes it smaller has a module each (``export``, ``quantise``); this one puts them in order and keeps the gate.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from lepton_platform.compression.export import OPSET, export
+from lepton_platform.compression.measure import cpu, latency
+from lepton_platform.compression.quantise import quantise
+from lepton_platform.compression.session import MODEL, SLOW_FUSIONS, Session
+from lepton_platform.data.dataset import Dataset
+from lepton_platform.stage import Params, Progress, StageFailed, StageResult
+from lepton_platform.training.batches import by_size
+from lepton_platform.training.evaluation import MetricsPart, Sampling
+from lepton_platform.training.part import ModelPart, Samples
+from lepton_platform.training.weights import CONFIG, HISTORY, WEIGHTS, read_config, write_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+_CHECKED_ROWS = 64  # of the export against the network
+_LATENCY_ROWS = 32
+
+
+class CompressParams(Params):
+    """``compress`` in params.yaml."""
+
+    min_agreement: float = Field(0.97, ge=0, le=1, description="Share of test rows answered as the float model does.")
+    max_accuracy_loss: float = Field(0.01, ge=0, le=1, description="0.01 is one point.")
+    export_tolerance: float = Field(1e-4, gt=0, description="The most that an exported output may differ from torch's.")
+    per_channel: bool = Field(True, description="A scale for every column of a matrix.")
+    reduce_range: bool = Field(True, description="7-bit weights: the same answers on CPUs with and without VNNI.")
+    keep_float: list[str] = Field(default_factory=list, description="Patterns of operators that stay float.")
+    batch_rows: int = Field(
+        1, ge=1, description="Rows at a time where the int8 model is judged; see agreement_batched."
+    )
+    threads: int = Field(1, ge=1, description="Of the int8 model, where it is judged and timed.")
+    bootstrap_repeats: int = Field(2_000, ge=100, description="Draws behind the interval of the change in accuracy.")
+    seed: int = Field(0, ge=0, description="Of the draws.")
+
+
+def compressed(
+    *,
+    dataset: Path,
+    model: Path,
+    quality: Path,
+    out: Path,
+    params: CompressParams,
+    model_part: ModelPart,
+    metrics: MetricsPart,
+    progress: Progress,
+) -> StageResult:
+    """Export, quantise, and answer the test rows again: fail where too many answers change or accuracy is lost.
+
+    Leaves model.onnx (int8), the float weights and all that goes with them, report.json and predictions/.
+    """
+    from lepton_platform.training.predict import load
+
+    rows = Dataset(dataset / "test").read()
+    before = Dataset(quality / "predictions").read()
+    config = read_config(model)
+    samples = model_part.LEARNER.encode(config, model, rows)
+    network = load(model, model_part)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / MODEL
+        progress(0, 4)
+        export(network, *_examples(samples), plain)
+        progress(1, 4)
+        _check_export(network, Session(plain), samples, params.export_tolerance)
+        quantised = quantise(
+            plain,
+            out / MODEL,
+            per_channel=params.per_channel,
+            reduce_range=params.reduce_range,
+            keep_float=params.keep_float,
+        )
+        progress(2, 4)
+        judged = _judge(Judge(rows, before, samples, config["labels"], out, params, model_part, metrics))
+        progress(3, 4)
+        timed = _latencies(network, plain, out / MODEL, samples, params.threads)
+        exported_bytes = plain.stat().st_size
+    sizes = {
+        "float_bytes": (model / WEIGHTS).stat().st_size,
+        "float_onnx_bytes": exported_bytes,
+        "int8_bytes": (out / MODEL).stat().st_size,
+    }
+    report = {**judged, **sizes, "opset": OPSET, "weights_quantised": quantised}
+    _leave(model, out, config, report)
+    progress(4, 4)
+    figures = {name: float(value) for name, value in report.items() if isinstance(value, int | float)}
+    return StageResult(
+        rows=rows.num_rows,
+        metrics={**figures, "compression": round(sizes["float_bytes"] / sizes["int8_bytes"], 2)},
+        metadata={"latency": timed, "latency_md": _latency_table(timed), "cpu": cpu(), "threads": params.threads},
+    )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What the int8 model is held against."""
+
+    rows: Any
+    before: Any
+    samples: Samples
+    labels: list[str]
+    out: Path
+    params: CompressParams
+    part: ModelPart
+    metrics: MetricsPart
+
+
+def _judge(it: Judge) -> dict[str, Any]:
+    """Answer all test rows, write predictions/, apply the gate; the report's figures."""
+    session = Session(it.out / MODEL, it.params.threads)
+    evaluator = it.metrics.EVALUATOR
+
+    def answers(batch_rows: int) -> Any:
+        scores = _scores(session, it.samples, it.part, batch_rows)
+        return evaluator.answers(it.rows, scores, it.labels)
+
+    after = answers(it.params.batch_rows)
+    batched = after if it.params.batch_rows == _LATENCY_ROWS else answers(_LATENCY_ROWS)
+    name = evaluator.headline_name
+    change = evaluator.compare(after, it.before, Sampling(it.params.bootstrap_repeats, it.params.seed))
+    report = {
+        "agreement": round(evaluator.agreement(after, it.before), 6),
+        "agreement_batched": round(evaluator.agreement(after, batched), 6),
+        f"float_{name}": round(evaluator.headline(it.before), 6),
+        f"int8_{name}": round(evaluator.headline(after), 6),
+        f"{name}_change": round(change.estimate, 6),
+        f"{name}_change_ci95": [round(change.low, 6), round(change.high, 6)],
+        "n_test": it.rows.num_rows,
+    }
+    _gate(report, name, it.params)
+    Dataset(it.out / "predictions").write(after)
+    return report
+
+
+def _gate(report: Mapping[str, Any], name: str, params: CompressParams) -> None:
+    loss = -report[f"{name}_change"]
+    measured = (
+        f"the int8 model agrees with the float model on {report['agreement']:.1%} of {report['n_test']} test rows; "
+        f"{name} {report[f'int8_{name}']:.4f} against {report[f'float_{name}']:.4f}"
+    )
+    if report["agreement"] < params.min_agreement or loss > params.max_accuracy_loss:
+        raise StageFailed(
+            f"Compression changed the model too much: {measured}. Asked for: agreement of at least "
+            f"{params.min_agreement:.1%} (compress.min_agreement), a loss of at most {params.max_accuracy_loss} "
+            "(compress.max_accuracy_loss). Leave sensitive operators float with compress.keep_float, e.g. the last "
+            "layer's.",
+            details=dict(report),
+        )
+
+
+def _scores(session: Session, samples: Samples, part: ModelPart, batch_rows: int) -> NDArray[np.float32]:
+    """Probabilities (N, C) of all rows, in their order."""
+    import torch
+
+    found: list[NDArray[np.float32]] = []
+    batches = by_size(samples.sizes, batch_rows)
+    for batch in batches:
+        outputs = session.run(_arrays(samples.batch(batch).inputs))
+        found.append(part.LEARNER.scores(torch.from_numpy(outputs)).numpy())
+    scores = np.concatenate(found)
+    return scores[np.argsort(np.concatenate(batches), kind="stable")]
+
+
+def _arrays(inputs: Mapping[str, Tensor]) -> dict[str, NDArray]:
+    return {name: tensor.numpy() for name, tensor in inputs.items()}
+
+
+def _examples(samples: Samples) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Batches of the smallest two rows and of the largest three: every size that can differ does."""
+    order = np.argsort(samples.sizes, kind="stable")
+    if len(order) < 3:
+        raise StageFailed(f"There are {len(order)} test rows; an export is checked on at least 3.")
+    return samples.batch(order[:2]).inputs, samples.batch(order[-3:]).inputs
+
+
+def _check_export(network: nn.Module, session: Session, samples: Samples, tolerance: float) -> None:
+    """The exported graph against the network, on rows of all sizes."""
+    import torch
+
+    chosen = np.argsort(samples.sizes, kind="stable")
+    chosen = chosen[np.linspace(0, len(chosen) - 1, min(_CHECKED_ROWS, len(chosen))).astype(int)]
+    worst = 0.0
+    for batch in (chosen[:1], chosen[-1:], *np.array_split(chosen, 4)):
+        inputs = samples.batch(batch).inputs
+        with torch.inference_mode():
+            wanted = network(**inputs).numpy()
+        worst = max(worst, float(np.abs(wanted - session.run(_arrays(inputs))).max()))
+    if not worst <= tolerance:
+        raise StageFailed(
+            f"The exported graph does not compute what the network does: outputs differ by up to {worst:.2g}, and "
+            f"{tolerance:.2g} is allowed (compress.export_tolerance). Some operation of the network is exported wrongly."
+        )
+
+
+def _latencies(network: nn.Module, plain: Path, small: Path, samples: Samples, threads: int) -> dict[str, Any]:
+    """torch, float ONNX and int8 ONNX on the median row and on a batch around it."""
+    import torch
+
+    order = np.argsort(samples.sizes, kind="stable")
+    middle, half = len(order) // 2, min(_LATENCY_ROWS, len(order)) // 2
+    one = samples.batch(order[middle : middle + 1]).inputs
+    many = samples.batch(order[middle - half : middle + half]).inputs
+
+    def by_torch(inputs: Mapping[str, Tensor]) -> object:
+        with torch.inference_mode():
+            return network(**inputs)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = {"torch float": latency(by_torch, one, many)}
+    finally:
+        torch.set_num_threads(before)
+    sessions: dict[str, Callable[[Mapping[str, Any]], object]] = {
+        "onnx float": Session(plain, threads).run,
+        "onnx int8": Session(small, threads).run,
+    }
+    return found | {name: latency(run, _arrays(one), _arrays(many)) for name, run in sessions.items()}
+
+
+def _latency_table(timed: Mapping[str, Mapping[str, float]]) -> str:
+    lines = [f"| {name} | {t['p50_ms']} | {t['p95_ms']} | {t['rows_per_s']} |" for name, t in timed.items()]
+    return "\n".join(["| model | p50 ms, one row | p95 ms | rows/s, batch |", "|---|---|---|---|", *lines])
+
+
+def _leave(model: Path, out: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    """The float weights and what else the model needs, the config with how to run the graph, the report."""
+    for path in sorted(model.iterdir()):
+        if path.is_file() and path.name not in {CONFIG, HISTORY}:
+            shutil.copyfile(path, out / path.name)
+    runtime = {"graph": MODEL, "opset": OPSET, "disabled_optimizers": list(SLOW_FUSIONS)}
+    write_json(out / CONFIG, {**config, "runtime": runtime})
+    write_json(out / "report.json", report)

@@ -1,0 +1,54 @@
+"""How fast a model answers, and on which CPU: figures for the ledger, never for a hashed file."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# What decides the speed of eight-bit products, slowest first.
+_INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+_CALLS = 25
+_BATCHES = 5
+
+
+def latency(answer: Callable[[Mapping[str, Any]], object], one: Mapping[str, Any], many: Mapping[str, Any]) -> dict:
+    """``answer`` on one row and on many: the median milliseconds of a call, the rows a second of a batch.
+
+    ``one`` and ``many`` are inputs by name, of 1 and of B rows.
+    """
+    rows = len(next(iter(many.values())))
+    alone, together = _seconds(answer, one, _CALLS), _seconds(answer, many, _BATCHES)
+    return {
+        "p50_ms": round(1e3 * float(np.median(alone)), 3),
+        "p95_ms": round(1e3 * float(np.quantile(alone, 0.95)), 3),
+        "rows_per_s": round(rows / float(np.median(together)), 1),
+        "batch_rows": rows,
+    }
+
+
+def _seconds(answer: Callable[[Mapping[str, Any]], object], inputs: Mapping[str, Any], calls: int) -> list[float]:
+    answer(inputs)  # the first call allocates
+    taken = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        answer(inputs)
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def cpu() -> dict[str, Any]:
+    """The CPU's name and which of the instructions that matter here it has."""
+    name, flags = platform.processor() or platform.machine(), set()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            if key.strip() in {"flags", "Features"}:
+                flags = set(value.split())
+                break
+    return {"name": name, "instructions": [known for known in _INSTRUCTIONS if known in flags]}

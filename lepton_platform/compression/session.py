@@ -1,0 +1,31 @@
+"""An exported model at work: numpy in, numpy out, no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MODEL = "model.onnx"
+# ONNX Runtime fuses a sum and the layer norm after it into one kernel, which is slower than the two on a CPU.
+SLOW_FUSIONS = ("SkipLayerNormFusion",)
+
+
+class Session:
+    """One ONNX graph on the CPU. ``threads``: the last bits of float sums depend on it."""
+
+    def __init__(self, path: Path, threads: int = 1, disabled_optimizers: tuple[str, ...] = SLOW_FUSIONS) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(disabled_optimizers)
+        )
+        self.inputs = [value.name for value in self._session.get_inputs()]
+
+    def run(self, feeds: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """The network's inputs by name, B rows each → its output (B, …)."""
+        return np.asarray(self._session.run(None, {name: feeds[name] for name in self.inputs})[0], dtype=np.float32)
