@@ -1,0 +1,108 @@
+"""One Bento for the whole folder, one service process a module."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lepton_platform.serving.bento import bento as build_bento
+from lepton_platform.serving.control import wait_ready
+from lepton_platform.serving.params import ServeParams
+from lepton_platform.tasks.sentiment import api, preprocess
+from tests.serving.models import WORDS, write_model
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ("contract", "features", "dataset", "model", "quality")
+
+
+def make_bento(folder: Path, words: dict[str, float] | None = None, **params: Any) -> Path:
+    """Run the stage on small inputs; returns the Bento's folder."""
+    inputs = {name: folder / name for name in INPUTS}
+    for name, path in inputs.items():
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "result.json").write_text(json.dumps({"of": name}), "utf-8")
+    metrics = {"accuracy": 0.81, "accuracy_ci95": [0.79, 0.83], "confusion": [[1, 2], [3, 4]]}
+    (inputs["quality"] / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    out = folder / "bento"
+    out.mkdir()
+    build_bento(
+        **inputs,
+        compressed=write_model(folder / "compressed", words or WORDS),
+        out=out,
+        params=ServeParams.model_validate(params),
+        task="sentiment",
+        all_params={"serve": params, "train": {"seed": 1}},
+        versions={"dataset": "0123.dir"},
+        api=api,
+        preprocess=preprocess,
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bento(tmp_path_factory.mktemp("bento"))
+
+
+@dataclass
+class Running:
+    """A service process; ``log`` is the folder of its predictions."""
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def predict(self, *texts: str) -> dict[str, Any]:
+        answer = httpx.post(f"{self.url}/predict", json={"texts": list(texts)}, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def start(bento: Path, log: Path, deployment: str = "7", **environment: str) -> Running:
+    """`python -m lepton_platform.serving.server` in the Bento's own folder, on a free port of its choice."""
+    import socket
+
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    command = [sys.executable, "-m", "lepton_platform.serving.server", "--bento", str(bento), "--predictions", str(log)]
+    command += ["--fd", str(listening.fileno()), "--parent", str(os.getpid()), "--deployment", deployment]
+    process = subprocess.Popen(
+        command, cwd=bento / "src", pass_fds=[listening.fileno()], env={**os.environ, **environment}
+    )
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    listening.close()
+    assert wait_ready(url, 60, process.pid)
+    return Running(url, log, process)
+
+
+@pytest.fixture(scope="module")
+def service(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = start(bento, tmp_path_factory.mktemp("log"))
+    yield running
+    running.process.terminate()
+    assert running.process.wait(20) == 0
+
+
+Starter = Callable[..., Running]
+
+
+@pytest.fixture
+def starter(bento: Path, tmp_path: Path) -> Iterator[Starter]:
+    """Start services that the test itself stops or kills."""
+    made: list[Running] = []
+
+    def begin(log: Path | None = None, folder: Path | None = None) -> Running:
+        made.append(start(folder or bento, log or tmp_path / "log"))
+        return made[-1]
+
+    yield begin
+    for running in made:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait()
