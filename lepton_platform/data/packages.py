@@ -155,7 +155,7 @@ def _pip_commands() -> list[list[str]]:
         commands.append([found])
     beside = Path(sys.executable).with_name("uv")
     if uv := (str(beside) if beside.is_file() else shutil.which("uv")):
-        commands.append([uv, "tool", "run", "--quiet", "--from", "pip", "pip"])
+        commands.append([uv, "tool", "run", "--quiet", "--python", sys.executable, "--from", "pip", "pip"])
     return commands
 
 
