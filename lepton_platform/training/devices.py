@@ -13,7 +13,6 @@ import torch
 
 from lepton_platform.settings import get_settings
 from lepton_platform.stage import StageFailed
-from lepton_platform.training.params import TrainParams
 
 _DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,11 +27,8 @@ def choose_device(asked: str, rank: int = 0) -> torch.device:
     return torch.device("cuda", rank % torch.cuda.device_count())
 
 
-def process_count(params: TrainParams) -> int:
-    """As many as asked for, else one a visible GPU, else one."""
-    if params.processes is not None:
-        return params.processes
-    return max(torch.cuda.device_count(), 1) if choose_device(params.device).type == "cuda" else 1
+def visible_gpus() -> int:
+    return torch.cuda.device_count()
 
 
 @dataclass(frozen=True)

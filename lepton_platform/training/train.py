@@ -11,7 +11,7 @@ from lepton_platform.data.dataset import Dataset
 from lepton_platform.stage import Progress, StageFailed, StageResult
 from lepton_platform.training.params import TrainParams
 from lepton_platform.training.part import ModelPart
-from lepton_platform.training.weights import CONFIG, HISTORY, WEIGHTS, digest, parameter_count, write_json
+from lepton_platform.training.weights import CONFIG, HISTORY, WEIGHTS, digest, parameter_count, read_config, write_json
 from lepton_platform.training.world import World
 
 if TYPE_CHECKING:
@@ -47,15 +47,21 @@ def model(
     The weights are those of the best evaluation on the validation rows. Killed, it goes on from the last checkpoint in
     ``scratch`` and ends with the same bytes. With more than one process it runs under torchrun.
     """
-    from lepton_platform.training.devices import process_count
-
     job = Job(dataset, out, params, model, scratch, cache)
-    processes = process_count(params)
-    if processes > 1:
+    if (processes := _process_count(params)) > 1:
         from lepton_platform.training.distributed import launch
 
         return launch(job, processes, progress)
     return train(job, World(), progress)
+
+
+def _process_count(params: TrainParams) -> int:
+    """As many as asked for, else one for every visible GPU, else one."""
+    if params.processes is not None:
+        return params.processes
+    from lepton_platform.training.devices import choose_device, visible_gpus
+
+    return max(visible_gpus(), 1) if choose_device(params.device).type == "cuda" else 1
 
 
 def train(job: Job, world: World, progress: Progress) -> StageResult:
@@ -71,8 +77,6 @@ def train(job: Job, world: World, progress: Progress) -> StageResult:
         config = {**learner.configure(params.network, rows, job.out, job.cache), "seed": params.seed}
         write_json(job.out / CONFIG, config)
     world.wait()
-    from lepton_platform.training.weights import read_config
-
     config = read_config(job.out)
     samples = learner.encode(config, job.out, rows)
     validation = learner.encode(config, job.out, _rows(job, "validation"))

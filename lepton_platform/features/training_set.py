@@ -1,0 +1,210 @@
+"""The rows that a model learns from and is judged by: every feature as it was known at the row's time."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from lepton_platform.data.dataset import Dataset
+from lepton_platform.features.materialize import ROWS
+from lepton_platform.features.split import SPLITS, Split, split_of
+from lepton_platform.features.views import EVENT, FeatureView, Preprocess, arrow_type, read_declaration
+from lepton_platform.stage import Params, Progress, StageFailed, StageResult
+
+POSITION = "lepton_position"  # of the row in the clean table: brings Feast's answer back into order
+
+
+class DatasetParams(Params):
+    test_share: float = Field(0.15, gt=0, lt=1, description="Of all groups, chosen by a hash of their names.")
+    validation_share: float = Field(0.15, gt=0, lt=1, description="Of the groups that are not in the test split.")
+    salt: str = Field("lepton", description="Another salt, another draw. It is part of the test split: leave it.")
+    rows_per_query: int = Field(100_000, ge=1, description="Rows asked of the feature store at a time.")
+
+
+def dataset(
+    *,
+    clean: Path,
+    features: Path,
+    out: Path,
+    params: DatasetParams,
+    preprocess: Preprocess,
+    scratch: Path,
+    progress: Progress,
+) -> StageResult:
+    """Write ``train``, ``validation``, ``test`` and ``splits.json``: the clean rows and ``<view>__<column>``.
+
+    Rows out = rows in, each once, in the order of ``clean``; no group is in two splits. ``StageFailed`` if the feature
+    store loses or doubles a row, if a complete view has no value for one, or if a split has no rows.
+    """
+    views = read_declaration(features)
+    rows = Dataset(clean / ROWS).read()
+    group, label = preprocess.GROUP, preprocess.LABEL
+    splits = _assign(rows, group, params)
+    parts: dict[Split, list[pa.Table]] = {name: [] for name in SPLITS}
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, _Store(views, features, Path(folder)) as store:
+        for start in range(0, max(rows.num_rows, 1), params.rows_per_query):
+            here = rows.slice(start, params.rows_per_query)
+            whole = store.joined(here)
+            for name in SPLITS:
+                parts[name].append(whole.filter(pa.array([s == name for s in splits[start : start + here.num_rows]])))
+            progress(start + here.num_rows, rows.num_rows)
+    told: dict[str, Any] = {}
+    for name in SPLITS:
+        table = pa.concat_tables(parts[name])
+        _require_rows(name, table, group, rows)
+        Dataset(out / name).write(table)
+        told[name] = _told(table, group, label)
+    said = {
+        "group": group,
+        "salt": params.salt,
+        "test_share": params.test_share,
+        "validation_share": params.validation_share,
+        "rows": rows.num_rows,
+        "splits": told,
+    }
+    (out / "splits.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return StageResult(
+        rows=rows.num_rows,
+        metrics={f"{name}_rows": told[name]["rows"] for name in SPLITS},
+        metadata={"splits_md": _table_md(told), "columns": [f"{f.name}: {f.type}" for f in parts["train"][0].schema]},
+    )
+
+
+def point_in_time(rows: pa.Table, views: Sequence[FeatureView], features: Path, scratch: Path) -> pa.Table:
+    """``rows`` (with id, event_time and the entities' columns) beside every view's values as known at their times."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, _Store(views, features, Path(folder)) as store:
+        return store.joined(rows)
+
+
+class _Store:
+    """A feature store for one question: its registry lies in ``folder``, its data are the stage's inputs."""
+
+    def __init__(self, views: Sequence[FeatureView], features: Path, folder: Path) -> None:
+        from lepton_platform.features import feast_objects as fo
+
+        f = fo.feast()
+        import ibis
+
+        self.views = list(views)
+        # DuckDB in memory, of this question alone; what does not fit there spills into the folder
+        self._duckdb = ibis.duckdb.connect(temp_directory=str(folder / "spill"))
+        ibis.set_backend(self._duckdb)
+        self._store = f.FeatureStore(
+            config=f.RepoConfig(
+                project="lepton",
+                provider="local",
+                registry=str(folder / "registry.db"),
+                offline_store={"type": "duckdb"},
+                online_store=None,
+                entity_key_serialization_version=3,
+                repo_path=folder,
+            )
+        )
+        objects = [fo.feature_view(view, str((features / view.name).resolve())) for view in views]
+        if objects:
+            self._store.apply([*fo.entities(self.views), *objects], skip_feature_view_validation=True)
+
+    def __enter__(self) -> "_Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ibis
+
+        ibis.options.default_backend = None
+        self._duckdb.disconnect()
+
+    def joined(self, rows: pa.Table) -> pa.Table:
+        """The rows, in their order, and the values of all views as they were known at each row's time."""
+        if not self.views or not rows.num_rows:
+            return self._empty(rows)
+        answer = self._store.get_historical_features(
+            entity_df=self._asked(rows).to_pandas(),
+            features=[f"{view.name}:{column.name}" for view in self.views for column in view.columns],
+            full_feature_names=True,
+            filter_by_created_timestamp=True,  # without it a value that came late would be used
+        ).to_arrow()
+        answer = answer.sort_by(POSITION)
+        expected = pa.array(range(rows.num_rows), pa.int64())
+        if not answer[POSITION].combine_chunks().cast(pa.int64()).equals(expected):
+            raise StageFailed(
+                f"The feature store was asked for {rows.num_rows} rows and gave {answer.num_rows}, not each of them once. "
+                "No training set was made of that.",
+                {"asked": rows.num_rows, "given": answer.num_rows},
+            )
+        table = rows
+        for view in self.views:
+            for column in view.columns:
+                values = answer[view.joined(column)].cast(arrow_type(column.type))
+                _require_values(view, values, column.nullable, rows)
+                table = table.append_column(view.joined(column), values.combine_chunks())
+        return table.replace_schema_metadata(None)
+
+    def _asked(self, rows: pa.Table) -> pa.Table:
+        keys = {view.entity.key: rows[view.entity.column].cast(pa.string()) for view in self.views}
+        return pa.table({POSITION: pa.array(range(rows.num_rows), pa.int64()), EVENT: rows["event_time"], **keys})
+
+    def _empty(self, rows: pa.Table) -> pa.Table:
+        for view in self.views:
+            for column in view.columns:
+                rows = rows.append_column(view.joined(column), pa.nulls(rows.num_rows, arrow_type(column.type)))
+        return rows.replace_schema_metadata(None)
+
+
+def _require_values(view: FeatureView, values: pa.ChunkedArray, nullable: bool, rows: pa.Table) -> None:
+    if values.null_count and view.complete and not nullable:
+        ids = rows.filter(values.combine_chunks().is_null())["id"].slice(0, 5).to_pylist()
+        raise StageFailed(
+            f"View '{view.name}' knows nothing of {values.null_count} rows at their time, ids {', '.join(ids)} first. "
+            "Its values are missing, or came to be known only later: compute the features of the same rows anew.",
+            {"view": view.name, "ids": ids},
+        )
+
+
+def _assign(rows: pa.Table, group: str, params: DatasetParams) -> list[Split]:
+    """Each row's split; a row without a group is a group of its own, by its id."""
+    shares: dict[str, Any] = params.model_dump(include={"test_share", "validation_share", "salt"})
+    names = [g if g is not None else i for g, i in zip(_strings(rows, group), _strings(rows, "id"), strict=True)]
+    known: dict[str, Split] = {name: split_of(name, **shares) for name in set(names)}
+    return [known[name] for name in names]
+
+
+def _strings(rows: pa.Table, name: str) -> list[str]:
+    if name not in rows.column_names:
+        raise StageFailed(f"The clean rows have no column '{name}'. They have: {', '.join(rows.column_names)}.")
+    return rows[name].cast(pa.string()).to_pylist()
+
+
+def _require_rows(name: Split, table: pa.Table, group: str, rows: pa.Table) -> None:
+    if not table.num_rows:
+        groups = len(set(_strings(rows, group)))
+        raise StageFailed(
+            f"The {name} split has no rows: the {rows.num_rows} rows are of {groups} groups ({group}), too few to share "
+            "out. Give more data, or another dataset.salt."
+        )
+
+
+def _told(table: pa.Table, group: str, label: str) -> dict[str, Any]:
+    """Rows, groups and, where labels can be counted, how many rows each has."""
+    said: dict[str, Any] = {"rows": table.num_rows, "groups": len(set(_strings(table, group)))}
+    if label in table.column_names and not pa.types.is_nested(table[label].type):
+        counted = Counter(str(value) for value in table[label].to_pylist())
+        said["labels"] = dict(sorted(counted.items()))
+    return said
+
+
+def _table_md(told: dict[str, Any]) -> str:
+    labels = sorted({label for split in told.values() for label in split.get("labels", {})})
+    few = labels if len(labels) <= 12 else []
+    lines = [
+        f"| split | rows | groups |{''.join(f' {label} |' for label in few)}",
+        f"|---|---:|---:|{'---:|' * len(few)}",
+    ]
+    for name, split in told.items():
+        counts = "".join(f" {split['labels'].get(label, 0):,} |" for label in few)
+        lines.append(f"| {name} | {split['rows']:,} | {split['groups']:,} |{counts}")
+    return "\n".join(lines)
