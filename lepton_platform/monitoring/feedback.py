@@ -9,14 +9,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ID, TIME, INPUT, LABEL = "id", "event_time", "input", "label"
+ID, TIME, LABEL, AT = "id", "event_time", "label", "at"
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,23 @@ class _Said:
     """The last label that an id was given, and whether there had been another."""
 
     label: str
-    at: datetime
     contradicted: bool
 
 
 def last_labels(feedback: pa.Table) -> dict[str, _Said]:
-    """The last word on each id. ``feedback``: columns ``id``, ``label``, ``at``; of two at one instant, the greater
-    label wins, so that the answer does not depend on the order of the rows."""
+    """The last word on each id. ``feedback``: columns ``id``, ``label``, ``at`` and perhaps ``feedback_id``.
+
+    Of two words at one instant that with the greater ``feedback_id`` (or label) wins: the order of rows plays no part.
+    """
     said: dict[str, _Said] = {}
-    columns = (feedback[name].to_pylist() for name in (ID, LABEL, "at"))
-    for identity, label, at in sorted(zip(*columns, strict=True), key=lambda row: (row[0], row[2], row[1])):
+    if not feedback.num_rows:
+        return said
+    again = "feedback_id" if "feedback_id" in feedback.column_names else LABEL
+    columns = (feedback[name].to_pylist() for name in (ID, AT, again, LABEL))
+    for identity, _, _, label in sorted(zip(*columns, strict=True)):
         before = said.get(identity)
         contradicted = before is not None and (before.contradicted or before.label != label)
-        said[identity] = _Said(label, at, contradicted)
+        said[identity] = _Said(label, contradicted)
     return said
 
 
@@ -56,7 +60,8 @@ def export_labels(
 ) -> Exported:
     """Bring ``labels`` (``data/<task>/labels.jsonl``) up to date with the logs.
 
-    ``predictions``: pieces of the log with columns ``id``, ``at`` and those of ``inputs``, in constant memory.
+    ``predictions``: pieces of the log with ``id``, ``at`` and those of ``inputs`` that the log has; one at a time is
+    held in memory. A line is ``{"id", "event_time", "label"}`` and the input's columns.
     ``feedback``: as for ``last_labels``. Feedback on an id that no log knows is counted and waits: it is taken as soon
     as its prediction is read. Written beside the file and renamed; not touched where nothing is new.
     """
@@ -67,7 +72,8 @@ def export_labels(
     for row in _asked_for(predictions, said, inputs):
         identity = row[ID]
         found.add(identity)
-        line = _line(row, said[identity].label, inputs)
+        known = json.loads(lines[identity]) if identity in lines else {}  # a column that people added by hand stays
+        line = _dump({**known, **_line(row, said[identity].label)})
         added += identity not in lines
         changed += identity in lines and lines[identity] != line
         lines[identity] = line
@@ -88,16 +94,18 @@ def _dump(value: Mapping[str, Any]) -> str:
     return text if text.isascii() or text.isprintable() else json.dumps(value, sort_keys=True)
 
 
-def _asked_for(predictions: Iterable[pa.Table], said: Mapping[str, _Said], inputs: Sequence[str]) -> Iterable[dict]:
+def _asked_for(
+    predictions: Iterable[pa.Table], said: Mapping[str, _Said], inputs: Sequence[str]
+) -> Iterable[dict[str, Any]]:
     wanted = pa.array(sorted(said), pa.string())
     for piece in predictions:
-        piece = piece.select([ID, "at", *inputs])
+        piece = piece.select([ID, AT, *(name for name in inputs if name in piece.column_names)])
         yield from piece.filter(pc.is_in(piece[ID], value_set=wanted)).to_pylist()
 
 
-def _line(row: Mapping[str, Any], label: str, inputs: Sequence[str]) -> str:
-    at = row["at"].astimezone(UTC).isoformat(timespec="microseconds")
-    return _dump({ID: row[ID], TIME: at, INPUT: {name: row[name] for name in inputs}, LABEL: label})
+def _line(row: Mapping[str, Any], label: str) -> dict[str, Any]:
+    at = row[AT].astimezone(UTC).isoformat(timespec="microseconds")
+    return {**{name: value for name, value in row.items() if name != AT}, TIME: at, LABEL: label}
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:

@@ -91,8 +91,12 @@ def decide(
         return Answer(None, f"This alarm was answered at {_minute(last.requested_at)}; no check has failed since.")
     if last is not None and now < last.requested_at + cooldown:
         until = _minute(last.requested_at + cooldown)
-        return Answer(None, f"The last retraining was asked for at {_minute(last.requested_at)}; cooling down to {until}.")
-    return Answer(RetrainRequest(request_id(task, alarm.at), task, alarm.reason, now), "Drift, and nothing speaks against it.")
+        return Answer(
+            None, f"The last retraining was asked for at {_minute(last.requested_at)}; cooling down to {until}."
+        )
+    return Answer(
+        RetrainRequest(request_id(task, alarm.at), task, alarm.reason, now), "Drift, and nothing speaks against it."
+    )
 
 
 def _minute(at: datetime) -> str:
@@ -117,14 +121,10 @@ class RetrainBook:
         with self._engine.connect() as connection:
             return [_from_row(row) for row in connection.execute(query).mappings()]
 
-    def ask(
-        self, task: str, alarm: Alarm | None, now: datetime, run_in_progress: bool, cooldown: timedelta
-    ) -> Answer:
+    def ask(self, task: str, alarm: Alarm | None, now: datetime, run_in_progress: bool, cooldown: timedelta) -> Answer:
         """Decide and write the request down; whoever comes second with the same alarm is given the first's request."""
         last = self.last(task)
-        answer = decide(
-            task=task, alarm=alarm, last=last, now=now, run_in_progress=run_in_progress, cooldown=cooldown
-        )
+        answer = decide(task=task, alarm=alarm, last=last, now=now, run_in_progress=run_in_progress, cooldown=cooldown)
         if answer.request is None or answer.request == last:
             return answer
         values = {**vars(answer.request), "requested_at": _text(answer.request.requested_at)}

@@ -17,7 +17,12 @@ AT = pa.timestamp("us", tz="UTC")
 
 def predictions(*ids: str) -> pa.Table:
     at = [NOON + timedelta(seconds=int(i[1:])) for i in ids]
-    columns = {"id": list(ids), "at": pa.array(at, AT), "text": [f"text of {i}" for i in ids], "score": [0.5] * len(ids)}
+    columns = {
+        "id": list(ids),
+        "at": pa.array(at, AT),
+        "text": [f"text of {i}" for i in ids],
+        "score": [0.5] * len(ids),
+    }
     return pa.table(columns)
 
 
@@ -45,8 +50,8 @@ def test_labelled_predictions_become_lines_and_unlabelled_ones_do_not(labels):
     done = export(labels, predictions("p2", "p1", "p3"), feedback(("p2", "fresh", 0), ("p1", "rotten", 1)))
     assert (done.added, done.changed, done.contradicted, done.unknown, done.total) == (2, 0, 0, 0, 2)
     assert read(labels) == [
-        {"id": "p1", "event_time": "2026-03-01T12:00:01.000000+00:00", "input": {"text": "text of p1"}, "label": "rotten"},
-        {"id": "p2", "event_time": "2026-03-01T12:00:02.000000+00:00", "input": {"text": "text of p2"}, "label": "fresh"},
+        {"id": "p1", "event_time": "2026-03-01T12:00:01.000000+00:00", "text": "text of p1", "label": "rotten"},
+        {"id": "p2", "event_time": "2026-03-01T12:00:02.000000+00:00", "text": "text of p2", "label": "fresh"},
     ]
 
 
@@ -84,12 +89,18 @@ def test_a_pruned_log_loses_no_line_and_still_takes_a_later_label(labels):
     export(labels, predictions("p1", "p2"), feedback(("p1", "fresh", 0), ("p2", "fresh", 0)))
     done = export(labels, predictions("p9"), feedback(("p2", "rotten", 9), ("p9", "fresh", 9)))
     assert (done.added, done.changed, done.unknown) == (1, 1, 0)
-    assert [(line["id"], line["label"]) for line in read(labels)] == [("p1", "fresh"), ("p2", "rotten"), ("p9", "fresh")]
+    assert [(line["id"], line["label"]) for line in read(labels)] == [
+        ("p1", "fresh"),
+        ("p2", "rotten"),
+        ("p9", "fresh"),
+    ]
 
 
 def test_lines_that_are_not_ours_are_kept(labels):
     labels.parent.mkdir(parents=True)
-    labels.write_bytes(b'by hand\n{"id": "x", "label": "old"}\n{"id": "x", "label": "new"}\n\xff\xfe\n{"id": "p1", "label": "a"}\n')
+    labels.write_bytes(
+        b'by hand\n{"id": "x", "label": "old"}\n{"id": "x", "label": "new"}\n\xff\xfe\n{"id": "p1", "label": "a"}\n'
+    )
     export(labels, predictions("p1"), feedback(("p1", "fresh", 0)))
     lines = labels.read_bytes().splitlines()
     assert lines[:3] == [b"by hand", b'{"id": "x", "label": "old"}', b"\xff\xfe"]
@@ -100,7 +111,7 @@ def test_awkward_text_stays_on_one_line(labels):
     text = 'a\nb\r\u2028"\u00e9\U0001f600\x00'
     rows = pa.table({"id": ["p1"], "at": pa.array([NOON], AT), "text": [text]})
     export(labels, rows, feedback(("p1", "fresh", 0)))
-    assert [json.loads(line)["input"]["text"] for line in labels.read_bytes().splitlines()] == [text]
+    assert [json.loads(line)["text"] for line in labels.read_bytes().splitlines()] == [text]
 
 
 said_lists = st.lists(

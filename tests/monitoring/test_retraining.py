@@ -122,7 +122,9 @@ def test_a_new_request_only_where_all_conditions_hold(alarm, last, now, running,
         assert alarm.at > last.requested_at and now >= last.requested_at + cooldown
 
 
-events = st.lists(st.tuples(st.floats(0.01, 30), st.sampled_from(["alarm", "pass", "start", "done", "failed"])), max_size=30)
+events = st.lists(
+    st.tuples(st.floats(0.01, 30), st.sampled_from(["alarm", "pass", "start", "done", "failed"])), max_size=30
+)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,0 +1,164 @@
+"""The drift check on real rows: e-mails are not reviews, and reviews are; in Evidently's own words."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from lepton_platform.monitoring.drift import DriftParams, DriftResult, drift, held_out_answers
+from lepton_platform.tasks.sentiment import drift as sentiment
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+PARAMS = DriftParams(max_reference_rows=600, windows=400)
+
+
+def served(texts: list[str], seed: int, share_fresh: float = 0.58) -> pa.Table:
+    """Rows of the prediction log: answers as an ordinary model gives them."""
+    rng = np.random.default_rng(seed)
+    ids = [hashlib.sha256(f"{seed} {i}".encode()).hexdigest() for i in range(len(texts))]
+    label = np.where(rng.random(len(texts)) < share_fresh, "fresh", "rotten")
+    return pa.table({"id": ids, "text": texts, "label": label, "score": 0.5 + rng.beta(5, 1, len(texts)) / 2})
+
+
+class Check:
+    """The check as a scheduler calls it, in one workspace; ``embedded`` counts the texts that were embedded."""
+
+    def __init__(self, root: Path, downloads: Path, reviews: pa.Table) -> None:
+        films = sorted(set(reviews["film_id"].to_pylist()), key=lambda f: hashlib.sha256(f.encode()).digest())
+        later = pc.is_in(reviews["film_id"], value_set=pa.array(films[: len(films) // 5]))
+        self.trained, self.later = reviews.filter(pc.invert(later)), reviews.filter(later)
+        answers = served(self.later["text"].to_pylist(), seed=0)
+        predictions = answers.rename_columns({"label": "predicted"}).append_column("label", self.later["label"])
+        predictions = predictions.set_column(0, "id", self.later["id"])
+        self.answers = held_out_answers(predictions.drop_columns(["text"]), self.later, "film_id")
+        self.root, self.downloads, self.embedded, self.hour = root, downloads, 0, 0
+
+    def part(self) -> ModuleType:
+        counted = ModuleType(sentiment.__name__)
+        counted.__dict__.update(sentiment.__dict__)
+
+        def inputs(rows, downloads):
+            self.embedded += rows.num_rows
+            return sentiment.inputs(rows, downloads)
+
+        counted.inputs = inputs
+        return counted
+
+    def __call__(self, current: pa.Table, params: DriftParams = PARAMS, **more) -> DriftResult:
+        self.hour += 1
+        given = {"reference": self.trained, "answers": self.answers, "current": current, "part": self.part()} | more
+        places = {"downloads": self.downloads, "cache": self.root / "cache", "workspace": self.root / "evidently"}
+        at = NOON + timedelta(hours=self.hour)
+        return drift(**given, **places, params=params, out=self.root / f"hour-{self.hour}", at=at, project="sentiment")
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory, cache_dir, reviews) -> Check:
+    return Check(tmp_path_factory.mktemp("drift"), cache_dir, reviews)
+
+
+@pytest.fixture(scope="module")
+def later_reviews(check) -> list[str]:
+    rows = np.random.default_rng(0).permutation(check.later.num_rows)[:300]
+    return check.later["text"].take(rows).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def passed(check, later_reviews) -> DriftResult:
+    return check(served(later_reviews, seed=1))
+
+
+@pytest.fixture(scope="module")
+def failed(check, mails, passed) -> DriftResult:
+    return check(served(mails[:150], seed=2))
+
+
+def test_reviews_of_films_never_seen_pass(passed):
+    assert passed.state == "passed" and passed.share == 0
+    assert {"embedding_novelty", "characters", "label", "score"} <= {s.name for s in passed.signals}
+    assert (passed.n_current, passed.n_reference) == (300, pytest.approx(600, abs=40))
+
+
+def test_emails_fail_on_what_they_say_and_how_they_are_written(failed):
+    drifted = {s.name for s in failed.signals if s.drifted}
+    assert failed.failed and {"embedding_novelty", "characters", "digit_share"} <= drifted
+    assert not drifted & {"label", "score"}  # their answers were drawn as the reference's were
+    assert "embedding_novelty" in failed.why and failed.share == len(drifted) / len(failed.signals)
+
+
+def test_fifty_emails_are_enough_and_forty_nine_are_not_judged(check, mails, failed):
+    assert check(served(mails[:50], seed=3)).failed
+    few = check(served(mails[:49], seed=3))
+    assert few.state == "not_judged" and not few.failed and "49 rows" in few.why
+
+
+def test_answers_that_change_are_drift_though_the_texts_do_not(check, later_reviews, failed):
+    found = check(served(later_reviews[:200], seed=4, share_fresh=0.05))
+    assert found.failed and {s.name for s in found.signals if s.drifted} == {"label"}
+
+
+def test_the_reference_is_measured_once_and_anew_when_its_rows_change(check, later_reviews, passed):
+    check.embedded = 0
+    check(served(later_reviews[:60], seed=5))
+    assert check.embedded == 60
+    check.embedded = 0
+    check(served(later_reviews[:60], seed=5), reference=check.trained.slice(0, 200))
+    assert check.embedded == 260
+    kept = list((check.root / "cache").glob("inputs-*.parquet"))
+    assert len(kept) == 1  # of the reference that is in use
+
+
+def test_the_same_rows_get_the_same_verdict(check, mails, failed):
+    again = check(served(mails[:150], seed=2))
+    assert again.signals == failed.signals
+
+
+def test_a_reference_that_is_too_small_judges_nothing(check, later_reviews, passed):
+    found = check(served(later_reviews[:60], seed=6), reference=check.trained.slice(0, 90))
+    assert found.state == "not_judged" and "90 rows" in found.why
+
+
+def test_few_held_out_answers_are_said_and_the_inputs_judged_all_the_same(check, mails, failed):
+    found = check(served(mails[:60], seed=7), answers=check.answers.slice(0, 60))
+    assert found.failed and "answers were not judged" in found.why
+    assert not {"label", "score"} & {s.name for s in found.signals}
+
+
+def test_the_report_says_what_the_verdict_says(failed):
+    report = json.loads(Path(failed.json).read_text())
+    by_column = {m["config"]["column"]: m["value"] for m in report["metrics"] if "column" in m["config"]}
+    assert by_column == {s.name: pytest.approx(s.distance) for s in failed.signals}
+    page = Path(failed.html).read_text(encoding="utf-8")
+    assert "embedding_novelty" in page and "Kolmogorov-Smirnov distance" in page
+    assert json.loads((Path(failed.html).parent / "result.json").read_text())["state"] == "failed"
+
+
+def test_evidently_finds_the_runs_in_its_workspace(check, failed):
+    from evidently.ui.workspace import Workspace
+
+    opened = Workspace(str(check.root / "evidently"))
+    [project] = opened.list_projects()
+    assert project.name == "sentiment"
+    assert len(project.dashboard.model().panels) == 2
+    stored = opened.get_run(project.id, failed.report_id)
+    assert stored.metadata["n_current"] == "150"
+    counted = [m for m in stored.metric_results.values() if type(m).__name__ == "CountValue"]
+    assert counted[0].count.value == sum(s.drifted for s in failed.signals)
+    failing = [t for m in stored.metric_results.values() for t in m.tests if t.status.value == "FAIL"]
+    assert len(failing) == 1 + sum(s.drifted for s in failed.signals)  # and one for their count
+
+
+def test_old_reports_make_room(check, later_reviews, passed, monkeypatch):
+    from evidently.ui.workspace import Workspace
+
+    monkeypatch.setattr("lepton_platform.monitoring.drift.KEPT_REPORTS", 2)
+    newest = check(served(later_reviews[:50], seed=8)).report_id
+    opened = Workspace(str(check.root / "evidently"))
+    kept = [str(run) for run in opened.list_runs(opened.list_projects()[0].id)]
+    assert len(kept) == 2 and newest in kept
