@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ class Running:
     url: str
     log: Path
     process: subprocess.Popen[bytes]
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
 
     def predict(self, *texts: str) -> dict[str, Any]:
-        answer = httpx.post(f"{self.url}/predict", json={"texts": list(texts)}, timeout=30)
+        answer = self.client.post(f"{self.url}/predict", json={"texts": list(texts)})
         answer.raise_for_status()
         return answer.json()
 
@@ -86,7 +88,9 @@ def service(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     running = start(bento, tmp_path_factory.mktemp("log"))
     yield running
     running.process.terminate()
-    assert running.process.wait(20) == 0
+    assert running.process.wait(20) in {0, -signal.SIGTERM}  # uvicorn ends by the signal that it was given
+    segments = [path for path in running.log.rglob("*.jsonl")]
+    assert segments and not any(b"\0" in path.read_bytes() for path in segments), "the log was not closed"
 
 
 Starter = Callable[..., Running]
