@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 
+from lepton_platform.data.dataset import Dataset
 from lepton_platform.serving.bento import bento as build_bento
 from lepton_platform.serving.control import wait_ready
 from lepton_platform.serving.params import ServeParams
@@ -110,3 +113,18 @@ def starter(bento: Path, tmp_path: Path) -> Iterator[Starter]:
         if running.process.poll() is None:
             running.process.kill()
             running.process.wait()
+
+
+@pytest.fixture(scope="session")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 reviews of 50 films; a third of the rotten ones call the film dull."""
+    rows = []
+    for number in range(300):
+        text, label = [("good film", "fresh"), ("bad film", "rotten"), ("dull", "rotten")][number % 3]
+        when = datetime(2020, 1, 1, tzinfo=UTC)
+        rows.append(
+            {"id": f"r{number:04}", "event_time": when, "text": text, "label": label, "film_id": f"f{number % 50}"}
+        )
+    folder = tmp_path_factory.mktemp("test")
+    Dataset(folder).write(pa.Table.from_pylist(rows))
+    return folder
