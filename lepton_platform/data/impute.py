@@ -21,7 +21,8 @@ def impute(table: pa.Table, rules: Rules, order: str) -> tuple[pa.Table, dict[st
     ``order`` is the column of time. Where a rule has nothing to go by (no earlier value), the cell stays null.
     """
     filled: dict[str, int] = {}
-    places = pc.sort_indices(table, [(order, "ascending")], null_placement="at_start").to_pylist() if rules else []
+    times = table[order].to_pylist() if rules else []
+    places = sorted(range(len(times)), key=lambda place: (times[place] is not None, times[place] or 0))
     for column, rule in rules.items():
         field = table.schema.field(column)
         values = table[column].to_pylist()
@@ -48,6 +49,8 @@ def to_unit_range(table: pa.Table, ranges: Ranges) -> pa.Table:
 def _fill(values: Sequence[float | None], rule: str | float) -> list[float | None]:
     if rule == "interpolate":
         return _interpolated(values)
+    if isinstance(rule, str) and rule not in _PAST:
+        raise ValueError(f"there is no rule {rule!r}: mean, median, last, interpolate or a number")
     known = _PAST[rule]() if isinstance(rule, str) else _Constant(rule)
     out: list[float | None] = []
     for value in values:
