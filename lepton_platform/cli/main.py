@@ -1,13 +1,15 @@
 """The entry point: the verbs in the order in which a newcomer meets them, and errors made readable."""
 
+import atexit
+import os
 import sys
 from typing import Annotated, NoReturn
 
 import typer
 
 from lepton_platform import __version__
-from lepton_platform.cli import doctor, run, status, versioning, workspace
-from lepton_platform.cli.common import FAILED, USAGE, UsageError, fail
+from lepton_platform.cli import data, doctor, predict, run, serve, status, trace, versioning, workspace
+from lepton_platform.cli.common import DONE, FAILED, USAGE, UsageError, fail
 
 app = typer.Typer(
     name="lepton",
@@ -36,13 +38,30 @@ app.command("init")(workspace.init)
 app.command("run")(run.run)
 app.command("stage")(run.stage)
 app.command("status")(status.status)
+app.command("up")(serve.up)
+app.command("down")(serve.down)
+app.command("predict")(predict.predict)
+app.command("trace")(trace.trace)
 app.command("doctor")(doctor.doctor)
+app.add_typer(data.app, name="data")
 app.add_typer(versioning.app, name="versioning")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; exit 0 done, 1 failed work, 2 wrong usage. A traceback only with ``--debug``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        _run(words)
+    ended: list[int] = [FAILED]
+    atexit.register(_end_at_once, ended)  # registered first, so that it runs last
+    try:
+        _run(words)
+    except SystemExit as leaving:
+        ended[0] = leaving.code if isinstance(leaving.code, int) else DONE if leaving.code is None else FAILED
+        raise
+
+
+def _run(words: list[str]) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
@@ -53,6 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _explain(error)
+
+
+def _end_at_once(ended: list[int]) -> None:
+    """Leave without taking the interpreter apart: it costs half a second, and DuckDB reports leaks that are none."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended[0])
 
 
 def _explain(error: Exception) -> NoReturn:

@@ -35,7 +35,7 @@ def _wanted(settings: "Settings", task: str, upto: str | None, force: bool) -> l
 
 def run(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks; else all of the workspace.")] = None,
-    upto: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    upto: Annotated[str | None, typer.Option(help="Stop after this stage; nothing is deployed then.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is fresh.")] = False,
     workspace: Workspace = None,
 ) -> None:
@@ -45,11 +45,14 @@ def run(
     if upto is not None:
         chosen_stage(upto)
     from lepton_platform.pipeline import dvcfile
+    from lepton_platform.pipeline.operate import is_judged
 
     for changed in dvcfile.write(settings.workspace):
         say(f"{changed} brought up to date with the table of stages.")
     wanted = {task: _wanted(settings, task, upto, force) for task in names}
     selected = [f"{task}/{stage}" for task in names for stage in wanted[task]]
+    if upto is None:
+        selected += [f"{task}/deployment" for task in names if wanted[task] or not is_judged(settings, task)]
     ended = _materialize(settings, selected, force)
     _report(settings, names, ended, upto)
     if ended.failures:
@@ -86,6 +89,7 @@ def _report(settings: "Settings", tasks: list[str], ended: Ended, upto: str | No
             if row["state"] == "fresh":
                 row["state"] = "ran" if f"{task}/{name}" in ended.ran else "fresh"
         console().print(stage_table(task, rows))
+        console().print(f"deployed: {found['deployed'] or 'nothing'}")
     for message in ended.failures:
         console(stderr=True).print(f"lepton: {message}", markup=False)
     if not ended.ran and not ended.failures:

@@ -49,7 +49,11 @@ def _metrics(settings: "Settings", task: str) -> dict[str, Any]:
 
 
 def task_status(settings: "Settings", task: str) -> dict[str, Any]:
-    return {"stages": _stages(settings, task), "metrics": _metrics(settings, task), "deployed": None}
+    from lepton_platform.serving.deployments import champion
+
+    serving = champion(settings, task)
+    deployed = serving.tag if serving else None
+    return {"stages": _stages(settings, task), "metrics": _metrics(settings, task), "deployed": deployed}
 
 
 def key_metric(metrics: dict[str, float]) -> str:
@@ -78,7 +82,7 @@ def status(
     as_json: Json = False,
     workspace: Workspace = None,
 ) -> None:
-    """What is fresh, and how good it is."""
+    """What is fresh, how good it is, and what is deployed."""
     settings = open_workspace(workspace)
     found = {name: task_status(settings, name) for name in chosen_tasks(settings, [task] if task else None)}
     if as_json:
@@ -88,4 +92,5 @@ def status(
         console().print(stage_table(name, values["stages"]))
         for stage, row in values["stages"].items():
             if row["message"]:
-                console().print(f"[red]{stage}[/]: {row['message']}", markup=True)
+                console().print(f"{stage}: {row['message']}", style="red", markup=False)
+        console().print(f"deployed: {values['deployed'] or 'nothing'}")

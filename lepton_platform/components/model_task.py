@@ -1,4 +1,4 @@
-"""``ModelTask``: a task of ``lepton_platform/tasks`` as Dagster assets and their checks.
+"""``ModelTask``: a task of ``lepton_platform/tasks`` as Dagster assets, checks, jobs, schedules and sensors.
 
     type: lepton_platform.components.ModelTask
     attributes:
@@ -9,15 +9,30 @@
 import dagster as dg
 from pydantic import Field
 
+from lepton_platform.components import live, retraining
 from lepton_platform.components.stage_asset import stage_asset
 from lepton_platform.pipeline.stages import STAGES
 
 
 class ModelTask(dg.Component, dg.Model, dg.Resolvable):
-    """One task, as the assets of its graph."""
+    """One task, from raw records to a monitored, retrained service."""
 
     task: str = Field(description="A folder of lepton_platform/tasks.")
     owners: list[str] = Field(default_factory=list, description="People (e-mail) or teams (team:name) of the assets.")
+    retrain_cron: str = Field("0 3 * * 1", description="When to retrain whatever happens; UTC.")
+    drift_cron: str = Field("15 * * * *", description="When to look at what was served; UTC.")
+    drift_window_hours: float = Field(24.0, description="How far back the drift check looks.")
+    cooldown_hours: float = Field(24.0, description="Hours between two retrainings asked for by drift.")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return dg.Definitions(assets=[stage_asset(stage, self.task, self.owners) for stage in STAGES])
+        jobs = retraining.jobs(self.task)
+        stages = [stage_asset(stage, self.task, self.owners) for stage in STAGES]
+        return dg.Definitions(
+            assets=[*stages, *live.assets(self.task, self.owners, self.drift_window_hours)],
+            jobs=jobs.all(),
+            schedules=retraining.schedules(self.task, jobs, self.retrain_cron, self.drift_cron),
+            sensors=[
+                retraining.drift_sensor(self.task, jobs, self.cooldown_hours),
+                retraining.sync_sensor(self.task),
+            ],
+        )

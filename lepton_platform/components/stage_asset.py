@@ -8,9 +8,10 @@ from typing import Any
 import dagster as dg
 
 from lepton_platform.components.dead_runs import mark_process
+from lepton_platform.components.live import LABELS
 from lepton_platform.components.metadata import check_metadata, outcome_metadata
 from lepton_platform.pipeline.code import code_hash
-from lepton_platform.pipeline.params import task_params
+from lepton_platform.pipeline.params import stage_params
 from lepton_platform.pipeline.run import Outcome, execute, quiet, run_recorded
 from lepton_platform.pipeline.stages import STAGES, Stage, get_stage
 from lepton_platform.pipeline.versioning import Versions
@@ -36,7 +37,7 @@ def code_version(stage: Stage, task: str) -> str:
     import hashlib
     import json
 
-    values = task_params(get_settings().workspace, task).get(stage.params) or {}
+    values = stage_params(get_settings().workspace, task, stage.sections())
     whole = json.dumps([code_hash(stage, task), values], sort_keys=True, default=str)
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
@@ -166,6 +167,7 @@ def _failed(stage: Stage, task: str, failure: StageFailed) -> Iterator[Any]:
 def stage_asset(stage: Stage, task: str, owners: list[str]) -> dg.AssetsDefinition:
     """The asset ``[task, stage]``."""
     check_specs = []
+    operated = [name for name, _ in stage.files if name == LABELS]  # files that an asset of live.py writes
     key = dg.AssetKey([task, stage.name])
     if stage.check:
         check_specs = [dg.AssetCheckSpec(stage.check, asset=key, blocking=True, description=stage.description)]
@@ -175,7 +177,7 @@ def stage_asset(stage: Stage, task: str, owners: list[str]) -> dg.AssetsDefiniti
         specs=[
             dg.AssetSpec(
                 key=key,
-                deps=[dg.AssetKey([task, name]) for name in stage.inputs],
+                deps=[dg.AssetKey([task, name]) for name in (*stage.inputs, *operated)],
                 description=stage.description,
                 group_name=task,
                 owners=owners,

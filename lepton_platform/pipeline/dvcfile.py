@@ -45,7 +45,7 @@ def dependencies(workspace: Path, task: str, stage: Stage) -> list[str]:
 
 
 def render_stage(workspace: Path, task: str, stage: Stage) -> dict[str, Any]:
-    params: list[Any] = [f"{task}.{stage.params}"]
+    params: list[Any] = [f"{task}.{section}" for section in stage.sections()]
     if not holds_code(workspace):
         params.append({CODE_FILE: [stage.dvc_name(task)]})
     return {

@@ -46,6 +46,12 @@ def task_params(workspace: Path, task: str) -> dict[str, Any]:
     return everything[task]
 
 
+def stage_params(workspace: Path, task: str, sections: list[str]) -> dict[str, Any]:
+    """The sections that a stage's result depends on."""
+    everything = task_params(workspace, task)
+    return {name: everything.get(name) or {} for name in sections}
+
+
 def section(workspace: Path, task: str, name: str, model: type[Params]) -> Params:
     """The section ``name`` of the task, as ``model``; ``StageFailed`` names every wrong field."""
     values = task_params(workspace, task).get(name) or {}

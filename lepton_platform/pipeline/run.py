@@ -18,7 +18,7 @@ from typing import Any
 
 from lepton_platform.pipeline.code import code_hash
 from lepton_platform.pipeline.ledger import Attempt, Ledger, git_commit, now
-from lepton_platform.pipeline.params import parse, task_params
+from lepton_platform.pipeline.params import parse, stage_params
 from lepton_platform.pipeline.stages import Stage, get_stage
 from lepton_platform.pipeline.versioning import Versions, tree_hash
 from lepton_platform.settings import MARKER, Settings
@@ -87,21 +87,19 @@ class _Binding:
         module, name = stage.function.split(":")
         self.function = getattr(importlib.import_module(module), name)
         self.signature = inspect.signature(self.function, eval_str=True)
-        self.all_params = task_params(settings.workspace, task)
+        self.sections = stage_params(settings.workspace, task, stage.sections())
         self.inputs = {n: settings.path(get_stage(n).path(task)) for n in stage.inputs}
         self.files = {n: settings.path(p.format(task=task)) for n, p in stage.files}
         self.parts = {f"{p}_part" if p in stage.inputs else p: p for p in stage.parts}
 
     def params(self) -> Params:
         model = self.signature.parameters["params"].annotation
-        values = self.all_params.get(self.stage.params) or {}
-        return parse(values, model, f"{MARKER}: {self.task}.{self.stage.params}")
+        return parse(self.sections[self.stage.params], model, f"{MARKER}: {self.task}.{self.stage.params}")
 
     def fingerprint(self) -> str:
         """What the result depends on: inputs, parameters, code."""
         read = {name: tree_hash(path) for name, path in {**self.inputs, **self.files}.items() if path.exists()}
-        values = self.all_params.get(self.stage.params)
-        whole = json.dumps([read, values, code_hash(self.stage, self.task)], sort_keys=True, default=str)
+        whole = json.dumps([read, self.sections, code_hash(self.stage, self.task)], sort_keys=True, default=str)
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def scratch(self) -> Path:
@@ -126,7 +124,7 @@ class _Binding:
         if name in {"params", "scratch", "previous"}:
             return getattr(self, name)()
         if name == "all_params":
-            return self.all_params
+            return self.sections
         raise TypeError(f"{self.stage.function} asks for '{name}', which a stage is not given.")
 
     def arguments(self, out: Path) -> dict[str, Any]:
@@ -158,7 +156,7 @@ def _attempt(settings: Settings, task: str, stage: Stage, face: str, run_id: str
         "git_commit": git_commit(settings.workspace),
         "started_at": now(),
         "code": code_hash(stage, task),
-        "params": task_params(settings.workspace, task).get(stage.params) or {},
+        "params": stage_params(settings.workspace, task, stage.sections()),
     }
 
 

@@ -15,7 +15,8 @@ class Stage:
     name: str
     function: str
     description: str
-    params: str  # the section of the task's parameters
+    params: str  # its section of the task's parameters
+    reads_all_params: bool = False  # it also reads the sections of all other stages
     folder: Literal["data", "models", "reports"] = "data"
     inputs: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()  # modules of the task's folder that the function is given
@@ -29,6 +30,10 @@ class Stage:
         """The output's folder, relative to the workspace."""
         return f"{self.folder}/{task}/{self.name}"
 
+    def sections(self) -> list[str]:
+        """The sections of the task's parameters that its result depends on."""
+        return [stage.params for stage in STAGES] if self.reads_all_params else [self.params]
+
     def dvc_name(self, task: str) -> str:
         return f"{task}-{self.name}"
 
@@ -40,7 +45,7 @@ STAGES: tuple[Stage, ...] = (
         description="Records as they come from the source, checked by SHA-256, as Parquet.",
         params="source",
         parts=("source",),
-        files=(("labels", "data/{task}/labels.jsonl"),),
+        files=(("labels", "data/{task}/labels.jsonl"), ("edits", "data/{task}/edits.jsonl")),
         kinds=("parquet",),
     ),
     Stage(
@@ -124,6 +129,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("contract", "features", "dataset", "model", "quality", "compressed"),
         parts=("api", "preprocess"),
         kinds=("bentoml",),
+        reads_all_params=True,
     ),
 )
 

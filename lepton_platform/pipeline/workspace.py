@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lepton_platform.pipeline import dvcfile
 from lepton_platform.pipeline.params import PROFILES, profile_names, workspace_tasks
+from lepton_platform.pipeline.stages import STAGES
 from lepton_platform.settings import MARKER, use_workspace
 from lepton_platform.stage import StageFailed
 
@@ -52,7 +53,9 @@ def init(folder: Path, profile: str) -> list[str]:
     settings.state_dir.mkdir(exist_ok=True)
     tasks = workspace_tasks(folder)
     for task in tasks:
-        _write_new(folder / "data" / task / "labels.jsonl", "")
+        for stage in STAGES:
+            for _, path in stage.files:
+                _write_new(folder / path.format(task=task), "")
     versioning.init(folder)
     dvcfile.write(folder)
     return tasks

@@ -39,3 +39,9 @@ def from_row(row: Json) -> str:
 
 def request_schema() -> Json:
     return texts_schema(FIELD, MAX_INPUTS, MAX_CHARACTERS)
+
+
+def from_command_line(given: str | bytes) -> Json:
+    """What `lepton predict` was given, as the request to send: keywords of ``httpx.post``."""
+    text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
+    return {"json": {FIELD: [text]}}

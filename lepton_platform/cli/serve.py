@@ -1,0 +1,145 @@
+"""`lepton up` and `lepton down`: Dagster's UI and daemon, the services, Evidently's UI; all on loopback."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lepton_platform.cli.common import Workspace, chosen_tasks, console, open_workspace, say
+
+if TYPE_CHECKING:
+    from lepton_platform.settings import Settings
+
+READY_S = 120.0
+DEFINITIONS = "lepton_platform.definitions"
+
+
+def _book(settings: "Settings") -> Path:
+    return settings.state_dir / "up.json"
+
+
+def _running(settings: "Settings") -> dict[str, dict[str, Any]]:
+    """What was started and is still there: name → pid, url."""
+    from lepton_platform.serving.control import alive
+
+    path = _book(settings)
+    started = json.loads(path.read_text()) if path.is_file() else {}
+    return {name: entry for name, entry in started.items() if alive(entry["pid"])}
+
+
+def _write(settings: "Settings", started: dict[str, dict[str, Any]]) -> None:
+    beside = _book(settings).with_suffix(".tmp")
+    beside.write_text(json.dumps(started, indent=2))
+    beside.replace(_book(settings))
+
+
+def _commands(settings: "Settings") -> dict[str, tuple[list[str], str | None]]:
+    """Name → command and the address that answers when it is ready (none: nothing listens)."""
+    programs, host = Path(sys.executable).parent, settings.host
+    ui, reports = str(settings.ui_port), str(settings.evidently_port)
+    webserver = [str(programs / "dagster-webserver"), "-h", host, "-p", ui, "-m", DEFINITIONS]
+    evidently = [str(programs / "evidently"), "ui", "--host", host, "--port", reports]
+    return {
+        "dagster ui": (webserver, f"http://{host}:{ui}"),
+        "dagster daemon": ([str(programs / "dagster-daemon"), "run", "-m", DEFINITIONS], None),
+        "evidently ui": ([*evidently, "--workspace", str(settings.evidently_dir)], f"http://{host}:{reports}"),
+    }
+
+
+def _spawn(settings: "Settings", name: str, command: list[str]) -> int:
+    log = settings.state_dir / "logs" / f"{name.replace(' ', '-')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=settings.workspace,
+            env=dict(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def _wait(url: str, pid: int, until: float) -> bool:
+    import urllib.error
+    import urllib.request
+
+    from lepton_platform.serving.control import alive
+
+    while time.monotonic() < until and alive(pid):
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except urllib.error.HTTPError:
+            return True  # it answers
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    return False
+
+
+def _start(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
+    from lepton_platform.cli.predict import service_url
+    from lepton_platform.serving.control import start_service
+
+    started = _running(settings)
+    for task in tasks:
+        name = f"service {task}"
+        if name not in started:
+            port = int(service_url(settings, task).rsplit(":", 1)[1])
+            service = start_service(settings, task, port)
+            started[name] = {"pid": service.pid, "url": service.url, "ready": f"{service.url}/readyz"}
+            _write(settings, started)
+    settings.evidently_dir.mkdir(parents=True, exist_ok=True)
+    for name, (command, url) in _commands(settings).items():
+        if name not in started:
+            started[name] = {"pid": _spawn(settings, name, command), "url": url, "ready": url}
+            _write(settings, started)
+    return started
+
+
+def up(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks to serve; else all.")] = None,
+    workspace: Workspace = None,
+) -> None:
+    """Start the UI, the services and the monitoring; ready when this returns."""
+    settings = open_workspace(workspace)
+    settings.state_dir.mkdir(exist_ok=True)
+    from lepton_platform.stage import StageFailed
+
+    started = _start(settings, chosen_tasks(settings, tasks))
+    until = time.monotonic() + READY_S
+    late = [n for n, e in started.items() if e["ready"] and not _wait(e["ready"], e["pid"], until)]
+    if late:
+        raise StageFailed(
+            f"Not ready within {READY_S:.0f} s: {', '.join(late)}. The logs are in {settings.state_dir / 'logs'}; "
+            "`lepton down` stops what runs."
+        )
+    from rich.table import Table
+
+    table = Table("what", "where")
+    for name, entry in started.items():
+        table.add_row(name, entry["url"] or f"process {entry['pid']}")
+    console().print(table)
+    say("`lepton down` stops all of it.")
+
+
+def down(workspace: Workspace = None) -> None:
+    """Stop what `lepton up` started."""
+    settings = open_workspace(workspace)
+    from lepton_platform.serving.control import stop
+
+    running = _running(settings)
+    left = [name for name, entry in reversed(running.items()) if not stop(entry["pid"])]
+    _book(settings).unlink(missing_ok=True)
+    if left:
+        from lepton_platform.stage import StageFailed
+
+        raise StageFailed(f"Could not stop: {', '.join(left)}.")
+    say(f"Stopped: {', '.join(running)}." if running else "Nothing was running.")

@@ -1,0 +1,44 @@
+"""`lepton trace`: the past of an answer."""
+
+from typing import Annotated, Any
+
+import typer
+
+from lepton_platform.cli.common import Json, Workspace, console, open_workspace, print_json
+
+SHOWN_ROWS = 5
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    out, prediction = console(), found["prediction"]
+    out.print(f"[bold]{prediction['id']}[/] answered [bold]{escape(str(prediction['label']))}[/] at {prediction['at']}")
+    deployment = found["deployment"] or {}
+    out.print(f"by {found['bento']['tag']} ({deployment.get('state', 'not deployed here')})")
+    table = Table("stage", "version", "run", "commit", "when", "rows")
+    for name, entry in found["stages"].items():
+        made = entry["made_by"]
+        cells = (entry["version"][:12], (made.get("run_id") or made.get("face") or "")[:8])
+        commit, when = (made.get("git_commit") or "")[:12], made.get("started_at") or ""
+        table.add_row(name, *cells, commit, when, "" if made.get("rows") is None else str(made["rows"]))
+    out.print(table)
+    rows = found["training_rows"]
+    out.print(f"learned from {rows['count']:,} rows: {', '.join(rows['ids'][:SHOWN_ROWS])} … (all with --json)")
+
+
+def trace(
+    prediction_id: Annotated[str, typer.Argument(help="The id that came with the answer.")],
+    as_json: Json = False,
+    workspace: Workspace = None,
+) -> None:
+    """From a prediction's id to the deployment, Bento, model, data, rows, code and run that made it."""
+    settings = open_workspace(workspace)
+    from lepton_platform.pipeline.trace import trace as find
+
+    found = find(settings, prediction_id)
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)

@@ -1,0 +1,118 @@
+"""What follows the reproducible graph: assets that act on live state, and are Dagster's alone."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from lepton_platform.components.dead_runs import mark_process
+from lepton_platform.pipeline import operate
+from lepton_platform.pipeline.versioning import tree_hash
+from lepton_platform.settings import get_settings
+from lepton_platform.stage import StageFailed
+
+LABELS, DEPLOYMENT, PREDICTIONS, DRIFT = "labels", "deployment", "predictions", "drift"
+DRIFT_CHECK = "no_drift"
+FIRST_HOUR = "2026-01-01-00:00"
+HOURS = dg.HourlyPartitionsDefinition(start_date=FIRST_HOUR, end_offset=1)  # the hour that is going on counts
+
+
+def _spec(task: str, name: str, owners: list[str], kinds: set[str], deps: list[str], description: str) -> Any:
+    return {
+        "key": dg.AssetKey([task, name]),
+        "deps": [dg.AssetKey([task, dep]) for dep in deps],
+        "description": description,
+        "group_name": task,
+        "owners": owners,
+        "kinds": kinds,
+    }
+
+
+def labels_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
+    about = "Labelled feedback from the service's log, as rows that the next training set takes in."
+
+    @dg.asset(**_spec(task, LABELS, owners, {"json"}, [], about))
+    def labels() -> dg.MaterializeResult:
+        done = operate.export_labels(get_settings(), task)
+        figures = {name: getattr(done, name) for name in ("added", "changed", "contradicted", "unknown")}
+        version = dg.DataVersion(tree_hash(operate.labels_file(get_settings(), task)))
+        return dg.MaterializeResult(metadata={"dagster/row_count": done.total, **figures}, data_version=version)
+
+    return labels
+
+
+def deployment_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
+    about = "Which Bento serves: a challenger takes over unless it is worse on the same frozen rows."
+
+    @dg.asset(**_spec(task, DEPLOYMENT, owners, {"bentoml"}, ["bento", "dataset"], about))
+    def deployment(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        mark_process(context.instance, context.run_id)
+        try:
+            decision = operate.deploy(get_settings(), task, context.run_id)
+        except StageFailed as failure:
+            raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
+        context.log.info(decision.reason)
+        row = decision.deployment
+        figures = {"tag": row.tag, "state": row.state, "promoted": decision.promoted, "reason": decision.reason}
+        compared = {"comparison": dg.MetadataValue.json(row.comparison)} if row.comparison else {}
+        version = dg.DataVersion(f"{row.tag}/{row.state}")
+        return dg.MaterializeResult(metadata={**figures, **compared}, data_version=version)
+
+    return deployment
+
+
+def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
+    about = "What the service answered within the hour, as one Parquet file; times are UTC."
+
+    @dg.asset(**_spec(task, PREDICTIONS, owners, {"parquet"}, [DEPLOYMENT], about), partitions_def=HOURS)
+    def predictions(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        import pyarrow.parquet as pq
+
+        from lepton_platform.serving.compaction import compact_hour
+
+        start = context.partition_time_window.start
+        path = compact_hour(get_settings().predictions_dir, task, start.strftime(operate.HOUR))
+        rows = pq.read_metadata(path).num_rows if path.is_file() else 0
+        return dg.MaterializeResult(metadata={"dagster/row_count": rows, "file": dg.MetadataValue.path(str(path))})
+
+    return predictions
+
+
+def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsDefinition:
+    about = f"What was served in the last {window_hours:g} hours, compared with what the model was trained on."
+    key = dg.AssetKey([task, DRIFT])
+
+    @dg.asset(
+        **_spec(task, DRIFT, owners, {"evidently"}, [PREDICTIONS], about),
+        check_specs=[dg.AssetCheckSpec(DRIFT_CHECK, asset=key, description="No signal has drifted.")],
+    )
+    def drift(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        mark_process(context.instance, context.run_id)
+        try:
+            found = operate.check_drift(get_settings(), task, timedelta(hours=window_hours), datetime.now(UTC))
+        except StageFailed as failure:
+            raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
+        figures = {"state": found.state, "why": found.why, "rows": found.n_current, "share": found.share}
+        report = {"report": dg.MetadataValue.path(found.html)} if found.html else {}
+        signals = {s.name: dg.MetadataValue.float(s.distance) for s in found.signals}
+        result = dg.AssetCheckResult(
+            check_name=DRIFT_CHECK,
+            asset_key=key,
+            passed=not found.failed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=found.why,
+            metadata={**figures, **report},
+        )
+        yield dg.MaterializeResult(metadata={**figures, **report, **signals}, check_results=[result])
+
+    return drift
+
+
+def assets(task: str, owners: list[str], window_hours: float) -> list[dg.AssetsDefinition]:
+    return [
+        labels_asset(task, owners),
+        deployment_asset(task, owners),
+        predictions_asset(task, owners),
+        drift_asset(task, owners, window_hours),
+    ]

@@ -1,0 +1,129 @@
+"""What acts on live state after the reproducible graph: deployment, the served hours, drift, labels. No orchestrator here."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_platform.pipeline.lineage import all_versions, table
+from lepton_platform.pipeline.params import parse, task_params
+from lepton_platform.pipeline.stages import get_stage
+from lepton_platform.settings import MARKER, Settings
+from lepton_platform.stage import StageFailed
+from lepton_platform.tasks import load_part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lepton_platform.monitoring.drift import DriftResult
+    from lepton_platform.monitoring.feedback import Exported
+    from lepton_platform.serving.deployments import Decision
+
+HOUR = "%Y-%m-%dT%H"
+
+
+def _params(settings: Settings, task: str, section: str, model: type) -> Any:
+    values = task_params(settings.workspace, task).get(section) or {}
+    return parse(values, model, f"{MARKER}: {task}.{section}")
+
+
+def bento_folder(settings: Settings, task: str) -> Path:
+    return settings.path(get_stage("bento").path(task))
+
+
+def deploy(settings: Settings, task: str, run_id: str | None) -> "Decision":
+    """Offer the Bento that lies in the workspace: it serves if there is no other, or if it is not worse."""
+    from lepton_platform.serving import deployments
+    from lepton_platform.serving.params import ServeParams
+
+    test = settings.path(get_stage("dataset").path(task), "test")
+    rollout = _params(settings, task, "serve", ServeParams).rollout
+    bento = bento_folder(settings, task)
+    if not bento.is_dir():
+        raise StageFailed(f"{task} has no Bento in {bento}. `lepton run {task}` builds it.")
+    return deployments.deploy(settings, task, bento=bento, test=test, params=rollout, run_id=run_id)
+
+
+def is_judged(settings: Settings, task: str) -> bool:
+    """Has the Bento in the workspace been offered, or is there none?"""
+    from lepton_platform.serving.deployments import Deployments
+    from lepton_platform.serving.store import tag_of
+
+    bento = bento_folder(settings, task)
+    return not bento.is_dir() or Deployments(settings).by_tag(task, tag_of(bento)) is not None
+
+
+def champion_versions(settings: Settings, task: str) -> dict[str, str]:
+    """The stage versions that the serving Bento was made of; ``StageFailed`` where nothing is deployed."""
+    import json
+
+    from lepton_platform.serving.bundle import MANIFEST
+    from lepton_platform.serving.deployments import champion
+
+    serving = champion(settings, task)
+    if serving is None:
+        raise StageFailed(f"{task} has no deployment yet. `lepton run {task}` deploys it.")
+    manifest = json.loads((Path(serving.path) / MANIFEST).read_text(encoding="utf-8"))
+    return all_versions(settings, task, manifest["versions"])
+
+
+def served(settings: Settings, task: str, since: datetime) -> "pa.Table | None":
+    """The predictions since then, or ``None`` where there are none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from lepton_platform.serving.log_reader import read_all
+
+    found = list(read_all(settings.predictions_dir, task, since=since.astimezone(UTC).strftime(HOUR)))
+    if not found:
+        return None
+    whole = pa.concat_tables(found, promote_options="default")
+    return whole.filter(pc.field("at") >= pa.scalar(since, pa.timestamp("us", tz="UTC")))
+
+
+def check_drift(settings: Settings, task: str, window: timedelta, now: datetime) -> "DriftResult":
+    """Compare what was served within the window with what the serving model was trained on."""
+    import pyarrow as pa
+
+    from lepton_platform.monitoring import drift as room
+
+    params = _params(settings, task, "drift", room.DriftParams)
+    part, versions = load_part(task, "drift"), champion_versions(settings, task)
+    test = table(settings, versions["dataset"], "test")
+    answers = room.held_out_answers(table(settings, versions["compressed"], "predictions"), test, part.GROUP)
+    current = served(settings, task, now - window)
+    out = settings.path("reports", task, "drift")
+    out.mkdir(parents=True, exist_ok=True)
+    return room.drift(
+        reference=table(settings, versions["dataset"], "train"),
+        answers=answers,
+        current=pa.table({"id": pa.array([], pa.string())}) if current is None else current,
+        part=part,  # pyright: ignore[reportArgumentType]
+        params=params,
+        downloads=settings.cache_dir,
+        cache=settings.state_dir / "drift",
+        out=out,
+        at=now,
+        workspace=settings.evidently_dir,
+        project=task,
+        metadata={"dataset": versions["dataset"]},
+    )
+
+
+def labels_file(settings: Settings, task: str) -> Path:
+    """The labelled feedback that the stage ``raw`` reads."""
+    return settings.path(dict(get_stage("raw").files)["labels"].format(task=task))
+
+
+def export_labels(settings: Settings, task: str) -> "Exported":
+    """Bring labelled feedback into ``data/<task>/labels.jsonl``, which the stage ``raw`` reads."""
+    import pyarrow as pa
+
+    from lepton_platform.monitoring import feedback as room
+    from lepton_platform.serving.log_reader import FEEDBACK, read_all, read_log
+
+    logs = settings.predictions_dir
+    said = list(read_all(logs, task, FEEDBACK))
+    words = pa.concat_tables(said, promote_options="default") if said else read_log(logs, task, "never", FEEDBACK)
+    content = load_part(task, "preprocess").CONTENT
+    labels = labels_file(settings, task)
+    return room.export_labels(predictions=read_all(logs, task), feedback=words, labels=labels, inputs=[content])

@@ -1,0 +1,67 @@
+"""From a prediction's id to everything that made it: deployment, Bento, model, data, rows, parameters, commit, run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lepton_platform.pipeline.ledger import Attempt, Ledger
+from lepton_platform.pipeline.lineage import all_versions, table
+from lepton_platform.pipeline.params import workspace_tasks
+from lepton_platform.pipeline.stages import STAGES, Stage
+from lepton_platform.serving.bundle import MANIFEST
+from lepton_platform.serving.deployments import Deployments
+from lepton_platform.serving.log_reader import find
+from lepton_platform.settings import Settings
+from lepton_platform.stage import StageFailed
+
+
+def _made_by(attempt: Attempt | None) -> dict[str, Any]:
+    if attempt is None:
+        return {"note": "made elsewhere: this ledger has no record of the run"}
+    return {
+        "run_id": attempt.run_id,
+        "face": attempt.face,
+        "git_commit": attempt.git_commit,
+        "started_at": attempt.started_at,
+        "seconds": round(attempt.seconds, 3),
+        "rows": attempt.rows,
+        "params": dict(attempt.params),
+        "code": attempt.code,
+        "metrics": dict(attempt.metrics),
+    }
+
+
+def _stage_entry(ledger: Ledger, task: str, stage: Stage, version: str) -> dict[str, Any]:
+    return {"version": version, "made_by": _made_by(ledger.maker(task, stage.name, version))}
+
+
+def _prediction(settings: Settings, identifier: str) -> tuple[str, dict[str, Any]]:
+    for task in workspace_tasks(settings.workspace):
+        row = find(settings.predictions_dir, task, identifier)
+        if row is not None:
+            return task, row
+    raise StageFailed(
+        f"No prediction has the id {identifier!r} in the logs of {settings.predictions_dir}. "
+        "An id is what `POST /predict` answered with."
+    )
+
+
+def trace(settings: Settings, identifier: str) -> dict[str, Any]:
+    """One call: the prediction and its whole past. ``StageFailed`` where the id is unknown."""
+    task, prediction = _prediction(settings, identifier)
+    tag = prediction["model"]
+    deployment = Deployments(settings).by_tag(task, tag)
+    place = Path(deployment.path) if deployment else settings.bentoml_home / "bentos" / tag.replace(":", "/")
+    if not (place / MANIFEST).is_file():
+        raise StageFailed(f"The Bento {tag} that gave this answer is no longer in {place}.")
+    manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    versions, ledger = all_versions(settings, task, manifest["versions"]), Ledger(settings)
+    rows = table(settings, versions["dataset"], "train", ["id"])["id"].to_pylist()
+    return {
+        "task": task,
+        "prediction": prediction,
+        "deployment": deployment.as_dict() if deployment else None,
+        "bento": {"tag": tag, "manifest": manifest},
+        "stages": {s.name: _stage_entry(ledger, task, s, versions[s.name]) for s in STAGES if s.name in versions},
+        "training_rows": {"count": len(rows), "ids": rows},
+    }
