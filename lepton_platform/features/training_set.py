@@ -87,36 +87,27 @@ class _Store:
     def __init__(self, views: Sequence[FeatureView], features: Path, folder: Path) -> None:
         from lepton_platform.features import feast_objects as fo
 
-        f = fo.feast()
-        import ibis
-
         self.views = list(views)
-        # DuckDB in memory, of this question alone; what does not fit there spills into the folder
-        self._duckdb = ibis.duckdb.connect(temp_directory=str(folder / "spill"))
-        ibis.set_backend(self._duckdb)
-        self._store = f.FeatureStore(
-            config=f.RepoConfig(
-                project="lepton",
-                provider="local",
-                registry=str(folder / "registry.db"),
-                offline_store={"type": "duckdb"},
-                online_store=None,
-                entity_key_serialization_version=3,
-                repo_path=folder,
-            )
-        )
+        self._engine = fo.engine(folder / "spill")
+        config = {
+            "project": "lepton",
+            "provider": "local",
+            "registry": str(folder / "registry.db"),
+            "offline_store": {"type": "duckdb"},
+            "online_store": None,
+            "entity_key_serialization_version": 3,
+        }
+        self._store = fo.open_store(config, folder)
         objects = [fo.feature_view(view, str((features / view.name).resolve())) for view in views]
         if objects:
-            self._store.apply([*fo.entities(self.views), *objects], skip_feature_view_validation=True)
+            self._store.apply([*fo.entities(self.views), *objects])
 
     def __enter__(self) -> "_Store":
+        self._engine.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        import ibis
-
-        ibis.options.default_backend = None
-        self._duckdb.disconnect()
+    def __exit__(self, *error: Any) -> None:
+        self._engine.__exit__(*error)
 
     def joined(self, rows: pa.Table) -> pa.Table:
         """The rows, in their order, and the values of all views as they were known at each row's time."""

@@ -25,7 +25,7 @@ from lepton_platform.monitoring.signals import Signals
 from lepton_platform.stage import Params
 
 ID, LABEL = "id", "label"
-KEPT_REPORTS = 500  # three weeks of hourly checks
+KEPT_REPORTS = 200  # eight days of hourly checks, some 0.7 MB each
 ABOUT = "What is served compared with what was trained on."
 
 
@@ -155,7 +155,10 @@ def drift(
         result = replace(result, why=result.why + few)
     html, as_json = out / "report.html", out / "report.json"
     report.write(html, as_json)
-    saved = report.save(workspace, project, ABOUT, KEPT_REPORTS) if workspace is not None else None
+    saved = None
+    if workspace is not None:
+        name = f"{result.state}: {n_current} rows"
+        saved = report.save(workspace, project, name=name, description=ABOUT, keep=KEPT_REPORTS)
     return _written(replace(result, html=str(html), json=str(as_json), report_id=saved), out)
 
 

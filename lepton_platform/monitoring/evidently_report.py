@@ -76,14 +76,14 @@ class DriftReport:
                 found[config["column"]] = float(metric["value"])
         return found
 
-    def save(self, workspace: Path, project: str, description: str, keep: int) -> str:
+    def save(self, workspace: Path, project: str, *, name: str, description: str, keep: int) -> str:
         """Add the report to the project, which is made if need be; the oldest beyond ``keep`` go. The report's id."""
         from evidently.ui.workspace import Workspace
 
         workspace.mkdir(parents=True, exist_ok=True)
         opened = Workspace.create(str(workspace))
         home = _project(opened, project, description)
-        saved = opened.add_run(home.id, self.snapshot)
+        saved = opened.add_run(home.id, self.snapshot, name=name)
         runs = sorted(opened.list_runs(home.id), key=str)  # their ids begin with their time
         for old in runs[: max(0, len(runs) - keep)]:
             opened.delete_run(home.id, old)
@@ -130,14 +130,16 @@ def _project(workspace: "Workspace", name: str, description: str) -> "Project":
     found = [project for project in workspace.list_projects() if project.name == name]
     if found:
         return found[0]
-    from evidently.sdk.models import PanelMetric
+    from evidently.sdk.models import DashboardModel, DashboardTabModel, PanelMetric
     from evidently.sdk.panels import line_plot_panel
 
+    count = PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "count"}, legend="signals")
+    distances = PanelMetric(metric="ValueDrift", legend="{{column}}")
+    panels = [
+        line_plot_panel(title="Signals that drifted", values=[count], size="full"),
+        line_plot_panel(title="Distance from training", values=[distances], size="full"),
+    ]
     project = workspace.create_project(name, description)
-    panels = {
-        "Signals that drifted": [PanelMetric(metric="DriftedColumnsCount", metric_labels={"value_type": "count"})],
-        "Distance from training": [PanelMetric(metric="ValueDrift", legend="{{column}}")],
-    }
-    for title, values in panels.items():
-        project.dashboard.add_panel(line_plot_panel(title=title, values=values, size="full"), tab="Drift")
+    tab = DashboardTabModel(title="Drift", panels=[panel.id for panel in panels])
+    workspace.save_dashboard(project.id, DashboardModel(tabs=[tab], panels=panels))
     return project

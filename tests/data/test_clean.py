@@ -20,7 +20,13 @@ from lepton_platform.tasks.sentiment import preprocess, source
 
 SCHEMA = raw_schema(source.SCHEMA)
 START = datetime(2020, 1, 1, tzinfo=UTC)
-GOOD = {"text": "a fine film about quiet people in a loud town", "label": "fresh", "film_id": "f", "film": "F", "origin": "source"}
+GOOD = {
+    "text": "a fine film about quiet people in a loud town",
+    "label": "fresh",
+    "film_id": "f",
+    "film": "F",
+    "origin": "source",
+}
 
 
 def row(n: int, **changes) -> dict:

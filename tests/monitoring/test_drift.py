@@ -145,9 +145,10 @@ def test_evidently_finds_the_runs_in_its_workspace(check, failed):
     opened = Workspace(str(check.root / "evidently"))
     [project] = opened.list_projects()
     assert project.name == "sentiment"
-    assert len(project.dashboard.model().panels) == 2
+    dashboard = project.dashboard.model()
+    assert [tab.panels for tab in dashboard.tabs] == [[panel.id for panel in dashboard.panels]]
     stored = opened.get_run(project.id, failed.report_id)
-    assert stored.metadata["n_current"] == "150"
+    assert stored.metadata["n_current"] == "150" and stored.name == "failed: 150 rows"
     counted = [m for m in stored.metric_results.values() if type(m).__name__ == "CountValue"]
     assert counted[0].count.value == sum(s.drifted for s in failed.signals)
     failing = [t for m in stored.metric_results.values() for t in m.tests if t.status.value == "FAIL"]
