@@ -160,11 +160,12 @@ class Versions:
 
         with self._locked():
             entry = self._stage(stage, task)
-            entry.save_deps()
-            try:
+            try:  # it hashes the dependencies itself; hashed before, every stage would look cached
                 self.repo.stage_cache.restore(entry)
             except RunCacheNotFoundError:
                 return False
+            entry.save(run_cache=False)
+            entry.commit()
             entry.dump(update_pipeline=False)
             return True
 

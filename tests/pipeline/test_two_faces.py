@@ -60,6 +60,20 @@ def test_a_forced_repro_in_a_copy_leaves_the_same_lock(built: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_changed_parameter_runs_again_and_its_return_brings_back_the_old_bytes(built: Path, tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(built, folder)
+    text, lock = (folder / "params.yaml").read_text(), (folder / "dvc.lock").read_bytes()
+    (folder / "params.yaml").write_text(text.replace("  clean: {}", "  clean: {max_size: 150}"))
+    said = call(folder, "lepton", "run", "--upto", "clean")
+    assert "│ ran" in next(line for line in said.splitlines() if line.startswith("│ clean"))
+    assert (folder / "dvc.lock").read_bytes() != lock
+    (folder / "params.yaml").write_text(text)
+    assert "│ ran" not in call(folder, "lepton", "run", "--upto", "clean")
+    assert (folder / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.slow
 def test_after_dvc_repro_dagster_is_told_the_same_versions(tmp_path: Path, cache_dir: Path):
     folder = tmp_path / "workspace"
     call(tmp_path, "lepton", "init", str(folder), "--profile", "smoke")
