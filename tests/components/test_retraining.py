@@ -1,0 +1,155 @@
+"""The sensor that asks for a retraining, as the daemon calls it: one run an alarm, and none where something speaks against it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from lepton_platform.components import live, retraining
+from lepton_platform.monitoring.retraining import RetrainBook, RetrainRequest
+from lepton_platform.settings import STORES, Settings, use_workspace
+
+TASK = "sentiment"
+JOB = f"{TASK}_retrain"
+COOLDOWN_H = 24.0
+
+
+def definitions(cooldown_hours: float) -> dg.Definitions:
+    """The task's jobs and sensor, over assets of the same keys that do nothing."""
+    jobs = retraining.jobs(TASK)
+    asked = [dg.AssetKey([TASK, live.LABELS]), *retraining.stage_keys(TASK), dg.AssetKey([TASK, live.DEPLOYMENT])]
+
+    def idle(key: dg.AssetKey) -> dg.AssetsDefinition:
+        return dg.asset(key=key)(lambda: None)
+
+    return dg.Definitions(
+        assets=[*map(idle, asked), live.drift_asset(TASK, [], 24.0)],
+        jobs=[jobs.retrain, jobs.watch],
+        sensors=[retraining.drift_sensor(TASK, jobs, cooldown_hours)],
+    )
+
+
+class Daemon:
+    """Ticks the sensor and launches what it asks for, as Dagster's daemon does."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
+        self.book, self.instance, self.definitions = RetrainBook(settings), instance, definitions
+
+    def check_says(self, passed: bool, why: str = "Drift in 1 of 15 signals.") -> None:
+        """The drift check's word, as its asset leaves it."""
+        key = dg.AssetKey([TASK, live.DRIFT])
+        said = dg.AssetCheckEvaluation(
+            check_name=live.DRIFT_CHECK, asset_key=key, passed=passed, description=why, metadata={}
+        )
+        self.instance.report_runless_asset_event(said)
+
+    def tick(self):
+        repository = self.definitions.get_repository_def()
+        sensor = repository.get_sensor_def(f"{TASK}_retrain_on_drift")
+        with dg.build_sensor_context(instance=self.instance, repository_def=repository) as context:
+            return sensor.evaluate_tick(context)
+
+    def asks(self) -> list[dg.RunRequest]:
+        return list(self.tick().run_requests)
+
+    def why_not(self) -> str:
+        found = self.tick()
+        assert not found.run_requests
+        return found.skip_message
+
+    def launch(self, request: dg.RunRequest) -> dg.DagsterRun:
+        """Queue the run with the request's tags, as the daemon does."""
+        job = self.definitions.resolve_job_def(JOB)
+        return self.instance.create_run_for_job(job, tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED)
+
+    def execute(self, request: dg.RunRequest) -> None:
+        """Run the request's job to its end."""
+        job = self.definitions.resolve_job_def(JOB)
+        assert job.execute_in_process(instance=self.instance, tags=dict(request.tags)).success
+
+    def requests(self) -> list[RetrainRequest]:
+        return self.book.requests(TASK)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    for name in (*STORES, "LEPTON_WORKSPACE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back at the end, whatever is written meanwhile
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("lepton_platform.settings._settings", None)
+    (tmp_path / "params.yaml").write_text(f"{TASK}: {{}}\n")
+    found = use_workspace(tmp_path)
+    found.state_dir.mkdir()
+    yield found
+
+
+@pytest.fixture
+def daemon(settings: Settings) -> Iterator[Daemon]:
+    with dg.DagsterInstance.local_temp(str(settings.workspace)) as instance:
+        yield Daemon(settings, instance, definitions(COOLDOWN_H))
+
+
+def test_a_failed_check_asks_for_one_run_of_the_retraining(daemon):
+    daemon.check_says(passed=False)
+    [request] = daemon.asks()
+    [asked] = daemon.requests()
+    assert request.run_key == asked.id == request.tags[retraining.REQUEST_TAG]
+    assert asked.reason == "Drift in 1 of 15 signals."
+    [again] = daemon.asks()  # the daemon was killed before it launched: the same key, which it launches once
+    assert again.run_key == request.run_key and len(daemon.requests()) == 1
+
+
+def test_a_silent_or_passed_check_asks_for_nothing(daemon):
+    assert "has not said anything" in daemon.why_not()
+    daemon.check_says(passed=True)
+    assert "passed" in daemon.why_not()
+    assert daemon.requests() == []
+
+
+def test_nothing_is_asked_while_the_run_goes_on(daemon):
+    daemon.check_says(passed=False)
+    [request] = daemon.asks()
+    run = daemon.launch(request)
+    daemon.check_says(passed=False)
+    assert "in progress" in daemon.why_not()
+    [asked] = daemon.requests()
+    assert (asked.state, asked.run_id) == ("running", run.run_id)
+
+
+def test_a_retraining_that_somebody_else_started_holds_the_alarm_until_it_ends(daemon):
+    run = daemon.launch(dg.RunRequest(tags={}))
+    daemon.check_says(passed=False)
+    assert "in progress" in daemon.why_not()
+    assert daemon.requests() == []
+    daemon.instance.report_run_failed(run)
+    assert len(daemon.asks()) == 1
+
+
+def test_the_same_alarm_is_not_answered_again_after_the_run(daemon):
+    daemon.check_says(passed=False)
+    [request] = daemon.asks()
+    daemon.execute(request)
+    assert "answered" in daemon.why_not()
+    assert [r.state for r in daemon.requests()] == ["done"]
+
+
+def test_a_new_alarm_waits_for_the_cooldown(daemon):
+    daemon.check_says(passed=False)
+    [request] = daemon.asks()
+    daemon.execute(request)
+    daemon.check_says(passed=False)
+    assert "cooling down" in daemon.why_not()
+    daemon.definitions = definitions(cooldown_hours=0)
+    [next_request] = daemon.asks()
+    assert next_request.run_key != request.run_key and len(daemon.requests()) == 2
+
+
+def test_a_retraining_that_failed_is_noted_and_its_cooldown_holds(daemon):
+    daemon.check_says(passed=False)
+    [request] = daemon.asks()
+    daemon.instance.report_run_failed(daemon.launch(request))
+    daemon.check_says(passed=False)
+    assert "cooling down" in daemon.why_not()
+    assert [r.state for r in daemon.requests()] == ["failed"]
