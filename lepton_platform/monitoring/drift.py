@@ -96,11 +96,12 @@ class DriftResult:
 def held_out_answers(predictions: pa.Table, rows: pa.Table, group: str | None) -> pa.Table:
     """What the model answers on rows it has not learnt from, as the log would have it: the answers' reference.
 
-    ``predictions``: columns ``id``, ``predicted``, ``score`` …; ``rows``: the same ids with the group's column.
+    ``predictions``: columns ``id``, ``predicted``, ``score`` … and perhaps the group's; ``rows``: the same ids, from
+    which the group's column is taken where the predictions lack it.
     """
     names = [LABEL if name == "predicted" else name for name in predictions.drop_columns([LABEL]).column_names]
     answers = predictions.drop_columns([LABEL]).rename_columns(names)
-    if group is None or group not in rows.column_names:
+    if group is None or group in answers.column_names or group not in rows.column_names:
         return answers
     of_row = dict(zip(rows[ID].to_pylist(), rows[group].to_pylist(), strict=True))
     return answers.append_column(group, pa.array([of_row[i] for i in answers[ID].to_pylist()], rows[group].type))

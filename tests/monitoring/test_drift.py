@@ -130,6 +130,16 @@ def test_few_held_out_answers_are_said_and_the_inputs_judged_all_the_same(check,
     assert not {"label", "score"} & {s.name for s in found.signals}
 
 
+@pytest.mark.parametrize("kept", [[], ["film_id"]])
+def test_held_out_answers_are_named_as_the_log_names_them_and_have_their_group_once(kept):
+    rows = pa.table({"id": ["a", "b"], "label": ["fresh", "rotten"], "film_id": ["f", "g"]})
+    columns = {"id": ["b", "a"], "label": ["rotten", "fresh"], "predicted": ["fresh", "fresh"], "score": [0.6, 0.9]}
+    columns |= {"film_id": ["g", "f"]} if kept else {}
+    found = held_out_answers(pa.table(columns), rows, "film_id")
+    assert sorted(found.column_names) == ["film_id", "id", "label", "score"]
+    assert found.to_pylist()[0] == {"id": "b", "label": "fresh", "score": 0.6, "film_id": "g"}
+
+
 def test_the_report_says_what_the_verdict_says(failed):
     report = json.loads(Path(failed.json).read_text())
     by_column = {m["config"]["column"]: m["value"] for m in report["metrics"] if "column" in m["config"]}
