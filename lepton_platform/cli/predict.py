@@ -19,6 +19,14 @@ def service_url(settings: "Settings", task: str) -> str:
     return f"http://{settings.host}:{port}"
 
 
+def _content(given: str) -> str | bytes:
+    """The file of this name, or else the words themselves: a long text is no file name."""
+    try:
+        return Path(given).read_bytes() if Path(given).is_file() else given
+    except (OSError, ValueError):
+        return given
+
+
 def _ask(url: str, task: str, given: str) -> dict[str, Any]:
     import httpx
 
@@ -26,7 +34,7 @@ def _ask(url: str, task: str, given: str) -> dict[str, Any]:
     from lepton_platform.tasks import load_part
 
     api = load_part(task, "api")
-    request = api.from_command_line(Path(given).read_bytes() if Path(given).is_file() else given)
+    request = api.from_command_line(_content(given))
     try:
         answer = httpx.post(f"{url}/predict", timeout=30, **request)
     except httpx.HTTPError:

@@ -29,7 +29,7 @@ def _running(settings: "Settings") -> dict[str, dict[str, Any]]:
 
     path = _book(settings)
     started = json.loads(path.read_text()) if path.is_file() else {}
-    return {name: entry for name, entry in started.items() if alive(entry["pid"])}
+    return {name: entry for name, entry in started.items() if alive(entry["pid"], entry.get("born"))}
 
 
 def _write(settings: "Settings", started: dict[str, dict[str, Any]]) -> None:
@@ -86,7 +86,7 @@ def _wait(url: str, pid: int, until: float) -> bool:
 
 def _start(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
     from lepton_platform.cli.predict import service_url
-    from lepton_platform.serving.control import start_service
+    from lepton_platform.serving.control import born, start_service
 
     started = _running(settings)
     for task in tasks:
@@ -94,12 +94,14 @@ def _start(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
         if name not in started:
             port = int(service_url(settings, task).rsplit(":", 1)[1])
             service = start_service(settings, task, port)
-            started[name] = {"pid": service.pid, "url": service.url, "ready": f"{service.url}/readyz"}
+            made = {"pid": service.pid, "born": born(service.pid)}
+            started[name] = {**made, "url": service.url, "ready": f"{service.url}/readyz"}
             _write(settings, started)
     settings.evidently_dir.mkdir(parents=True, exist_ok=True)
     for name, (command, url) in _commands(settings).items():
         if name not in started:
-            started[name] = {"pid": _spawn(settings, name, command), "url": url, "ready": url}
+            pid = _spawn(settings, name, command)
+            started[name] = {"pid": pid, "born": born(pid), "url": url, "ready": url}
             _write(settings, started)
     return started
 
@@ -136,9 +138,10 @@ def down(workspace: Workspace = None) -> None:
     from lepton_platform.serving.control import stop
 
     running = _running(settings)
-    left = [name for name, entry in reversed(running.items()) if not stop(entry["pid"])]
+    left = {name: entry for name, entry in reversed(running.items()) if not stop(entry["pid"])}
     _book(settings).unlink(missing_ok=True)
     if left:
+        _write(settings, left)  # the next `lepton down` tries again
         from lepton_platform.stage import StageFailed
 
         raise StageFailed(f"Could not stop: {', '.join(left)}.")

@@ -156,6 +156,7 @@ def test_by_hand(service: Running) -> None:
     assert seen[0] < BY_HAND / 100 and {404, 405, 413, 415, 422} <= set(seen), seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["/predict", "/feedback"])
 @pytest.mark.parametrize("mode", ["negative", "positive"])
 def test_by_schema(service: Running, route: str, mode: str) -> None:

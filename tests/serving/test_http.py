@@ -26,7 +26,7 @@ def post(service: Running, content: Any, route: str = "/predict", **headers: str
 def raw(service: Running, *parts: bytes) -> bytes:
     """Send bytes as they are; the answer until the service closes or falls silent."""
     address = urlsplit(service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=1) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
         answer = b""
         try:
             for part in parts:

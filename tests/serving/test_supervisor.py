@@ -124,6 +124,15 @@ def test_a_new_champion_takes_over_and_nobody_is_refused(
     assert not failures and seen[0] == tag_of(bento) and seen[-1] == tag_of(other)
 
 
+def test_a_pid_that_another_program_has_now_is_not_ours() -> None:
+    since = control.born(os.getpid())
+    assert since is not None and control.alive(os.getpid(), since) and control.alive(os.getpid())
+    assert not control.alive(os.getpid(), since - 3600)
+    ended = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitpid(ended, 0)
+    assert control.born(ended) is None and not control.alive(ended)
+
+
 def test_without_a_deployment_there_is_nothing_to_serve(settings: Settings) -> None:
     with pytest.raises(StageFailed, match="no deployment"):
         control.start_service(settings, TASK, 0)

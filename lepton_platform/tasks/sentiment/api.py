@@ -8,7 +8,7 @@ from lepton_platform.serving.classes import label_schema as answer_schema
 from lepton_platform.serving.protocols import Json
 from lepton_platform.serving.texts import TextEncoder, decode_texts, texts_schema
 
-__all__ = ["answer", "answer_schema", "decode", "encoder", "from_row", "logged", "request_schema"]
+__all__ = ["answer", "answer_schema", "decode", "encoder", "from_command_line", "from_row", "logged", "request_schema"]
 
 FIELD = "texts"
 CONTENT_TYPE = "application/json"
