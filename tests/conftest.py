@@ -1,11 +1,14 @@
-"""Fixtures that every room shares: downloads are kept, nothing else is."""
+"""Fixtures that every room shares: the kept downloads, and one smoke workspace that the whole graph has run in."""
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lepton_platform.settings import Settings
+from tests.workspaces import Workspace, new_workspace
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,27 @@ def cache_dir() -> Path:
     """Where packages that carry data are downloaded to, once a machine."""
     default = Settings.model_fields["cache_dir"].get_default(call_default_factory=True)
     return Path(os.environ.get("LEPTON_CACHE_DIR", str(default)))
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A smoke workspace that `lepton run` has brought up to date. Nobody changes it: take a ``copy``."""
+    made = new_workspace(tmp_path_factory.mktemp("built") / "workspace")
+    made.call("lepton", "run")
+    return made
+
+
+@pytest.fixture
+def copy(built: Workspace, tmp_path: Path) -> Iterator[Callable[[], Workspace]]:
+    """Makes copies of the built workspace, removed afterwards: a model is tens of megabytes."""
+    made: list[Path] = []
+
+    def make() -> Workspace:
+        target = tmp_path / f"copy-{len(made)}"
+        shutil.copytree(built.folder, target, symlinks=True)
+        made.append(target)
+        return Workspace(target)
+
+    yield make
+    for folder in made:
+        shutil.rmtree(folder, ignore_errors=True)
