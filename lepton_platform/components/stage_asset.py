@@ -1,6 +1,7 @@
 """A stage of the table as a Dagster asset: same function, same files, and the DVC hash as its data version."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -49,7 +50,9 @@ def _in_child(context: dg.AssetExecutionContext, progress: Progress) -> Any:
         command = [sys.executable, "-m", "lepton_platform.pipeline.child", stage.name, task]
         reader = _Reader(context, progress)
         client = dg.PipesSubprocessClient(cwd=str(settings.workspace), message_reader=reader.reader)
-        client.run(context=context, command=command)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)  # Dagster calls a preview of its own
+            client.run(context=context, command=command)
         return reader.result(stage, task)
 
     return call
