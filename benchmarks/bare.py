@@ -1,0 +1,56 @@
+"""The limit: ONNX Runtime in a loop, inputs encoded beforehand, nothing around it.
+
+``python -m benchmarks.bare MODEL BODIES CLIENTS SECONDS`` tries the ways in which CLIENTS inputs at a time can be
+run on this machine, SECONDS each, and prints the best one's figures as ``benchmarks.load`` does, with ``way``.
+"""
+
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.classifier import Classifier
+
+
+def ways(clients: int, cores: int) -> list[tuple[int, int, int]]:
+    """(inputs a call, calls side by side, threads a call)."""
+    if clients == 1:
+        return [(1, 1, 1), (1, 1, cores)]
+    return [(1, cores, 1), (-(-clients // cores), cores, 1), (clients, 1, cores)]
+
+
+def measure(
+    model: Path, texts: list[str], way: tuple[int, int, int], clients: int, seconds: float
+) -> dict[str, object]:
+    batch, lanes, threads = way
+    classifier = Classifier(model, threads)
+    blocks = [sorted(texts[i : i + clients], key=len) for i in range(0, len(texts) - clients + 1, clients)]
+    feeds = [classifier.encode(block[i : i + batch]) for block in blocks for i in range(0, clients, batch)]
+    sizes = [len(block[i : i + batch]) for block in blocks for i in range(0, clients, batch)]
+    classifier.session.run(None, feeds[0])
+    started = time.perf_counter()
+
+    def lane(number: int) -> list[float]:
+        taken, turn = [], number
+        while (at := time.perf_counter()) < started + seconds:
+            classifier.session.run(None, feeds[turn % len(feeds)])
+            taken += [time.perf_counter() - at] * sizes[turn % len(feeds)]
+            turn += lanes
+        return taken
+
+    with ThreadPoolExecutor(lanes) as pool:
+        latencies = [1e3 * s for found in pool.map(lane, range(lanes)) for s in found]
+    return {"seconds": time.perf_counter() - started, "failed": 0, "latencies_ms": latencies, "way": way}
+
+
+if __name__ == "__main__":
+    texts = [json.loads(line)["texts"][0] for line in Path(sys.argv[2]).read_bytes().splitlines()]
+    count, cores = int(sys.argv[3]), len(os.sched_getaffinity(0))
+    tried = ways(count, cores)
+    found = [measure(Path(sys.argv[1]), texts, way, count, float(sys.argv[4])) for way in tried]
+    rates = [len(np.asarray(one["latencies_ms"])) / float(str(one["seconds"])) for one in found]
+    print(json.dumps(found[int(np.argmax(rates))]))

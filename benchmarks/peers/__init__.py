@@ -1,0 +1,1 @@
+"""The same model served as people serve one without a platform."""
