@@ -45,13 +45,15 @@ def run(
     if upto is not None:
         chosen_stage(upto)
     from lepton_platform.pipeline import dvcfile
-    from lepton_platform.pipeline.operate import is_judged
+    from lepton_platform.pipeline.operate import is_judged, is_published
 
     for changed in dvcfile.write(settings.workspace):
         say(f"{changed} brought up to date with the table of stages.")
     wanted = {task: _wanted(settings, task, upto, force) for task in names}
     selected = [f"{task}/{stage}" for task in names for stage in wanted[task]]
     if upto is None:
+        unread = [task for task in names if "features" in wanted[task] or not is_published(settings, task)]
+        selected += [f"{task}/online_features" for task in unread]
         selected += [f"{task}/deployment" for task in names if wanted[task] or not is_judged(settings, task)]
     ended = _materialize(settings, selected, force)
     _report(settings, names, ended, upto)

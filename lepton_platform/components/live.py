@@ -1,6 +1,6 @@
 """What follows the reproducible graph: assets that act on live state, and are Dagster's alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,27 +12,31 @@ from lepton_platform.pipeline.versioning import tree_hash
 from lepton_platform.settings import get_settings
 from lepton_platform.stage import StageFailed
 
-LABELS, DEPLOYMENT, PREDICTIONS, DRIFT = "labels", "deployment", "predictions", "drift"
+LABELS, ONLINE, DEPLOYMENT, PREDICTIONS, DRIFT = "labels", "online_features", "deployment", "predictions", "drift"
 DRIFT_CHECK = "no_drift"
 FIRST_HOUR = "2026-01-01-00:00"
 HOURS = dg.HourlyPartitionsDefinition(start_date=FIRST_HOUR, end_offset=1)  # the hour that is going on counts
 
 
-def _spec(task: str, name: str, owners: list[str], kinds: set[str], deps: list[str], description: str) -> Any:
-    return {
-        "key": dg.AssetKey([task, name]),
-        "deps": [dg.AssetKey([task, dep]) for dep in deps],
-        "description": description,
-        "group_name": task,
-        "owners": owners,
-        "kinds": kinds,
-    }
+def _asset(
+    task: str, name: str, owners: list[str], kinds: set[str], deps: list[str], description: str, **more: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Dagster's decorator, for the asset ``[task, name]``."""
+    return dg.asset(
+        key=dg.AssetKey([task, name]),
+        deps=[dg.AssetKey([task, dep]) for dep in deps],
+        description=description,
+        group_name=task,
+        owners=owners,
+        kinds=kinds,
+        **more,
+    )
 
 
 def labels_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     about = "Labelled feedback from the service's log, as rows that the next training set takes in."
 
-    @dg.asset(**_spec(task, LABELS, owners, {"json"}, [], about))
+    @_asset(task, LABELS, owners, {"json"}, [], about)
     def labels() -> dg.MaterializeResult:
         done = operate.export_labels(get_settings(), task)
         figures = {name: getattr(done, name) for name in ("added", "changed", "contradicted", "unknown")}
@@ -42,10 +46,26 @@ def labels_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     return labels
 
 
+def online_features_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
+    about = "The feature views as Feast knows them, and the latest values of every key where a service reads them."
+
+    @_asset(task, ONLINE, owners, {"feast"}, ["features"], about)
+    def online_features(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        mark_process(context.instance, context.run_id)
+        try:
+            version, keys = operate.publish_features(get_settings(), task)
+        except StageFailed as failure:
+            raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
+        figures = {f"{view}_keys": count for view, count in keys.items()}
+        return dg.MaterializeResult(metadata=figures, data_version=dg.DataVersion(version))
+
+    return online_features
+
+
 def deployment_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     about = "Which Bento serves: a challenger takes over unless it is worse on the same frozen rows."
 
-    @dg.asset(**_spec(task, DEPLOYMENT, owners, {"bentoml"}, ["bento", "dataset"], about))
+    @_asset(task, DEPLOYMENT, owners, {"bentoml"}, ["bento", "dataset"], about)
     def deployment(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         mark_process(context.instance, context.run_id)
         try:
@@ -65,7 +85,7 @@ def deployment_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
 def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     about = "What the service answered within the hour, as one Parquet file; times are UTC."
 
-    @dg.asset(**_spec(task, PREDICTIONS, owners, {"parquet"}, [DEPLOYMENT], about), partitions_def=HOURS)
+    @_asset(task, PREDICTIONS, owners, {"parquet"}, [DEPLOYMENT], about, partitions_def=HOURS)
     def predictions(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         import pyarrow.parquet as pq
 
@@ -83,8 +103,13 @@ def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsD
     about = f"What was served in the last {window_hours:g} hours, compared with what the model was trained on."
     key = dg.AssetKey([task, DRIFT])
 
-    @dg.asset(
-        **_spec(task, DRIFT, owners, {"evidently"}, [PREDICTIONS], about),
+    @_asset(
+        task,
+        DRIFT,
+        owners,
+        {"evidently"},
+        [PREDICTIONS],
+        about,
         check_specs=[dg.AssetCheckSpec(DRIFT_CHECK, asset=key, description="No signal has drifted.")],
     )
     def drift(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
@@ -112,6 +137,7 @@ def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsD
 def assets(task: str, owners: list[str], window_hours: float) -> list[dg.AssetsDefinition]:
     return [
         labels_asset(task, owners),
+        online_features_asset(task, owners),
         deployment_asset(task, owners),
         predictions_asset(task, owners),
         drift_asset(task, owners, window_hours),

@@ -8,7 +8,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as AssetJob
 
 from lepton_platform.components.dead_runs import end_dead_runs
-from lepton_platform.components.live import DEPLOYMENT, DRIFT, DRIFT_CHECK, HOURS, LABELS, PREDICTIONS
+from lepton_platform.components.live import DEPLOYMENT, DRIFT, DRIFT_CHECK, HOURS, LABELS, ONLINE, PREDICTIONS
 from lepton_platform.components.stage_asset import stage_keys
 from lepton_platform.components.sync import sync
 from lepton_platform.monitoring.retraining import Alarm, RetrainBook
@@ -41,7 +41,7 @@ def jobs(task: str) -> Jobs:
     return Jobs(
         retrain=dg.define_asset_job(
             f"{task}_retrain",
-            selection=[key(LABELS), *stage_keys(task), key(DEPLOYMENT)],
+            selection=[key(LABELS), *stage_keys(task), key(ONLINE), key(DEPLOYMENT)],
             description="Take in labelled feedback, bring the graph up to date, offer the new Bento.",
         ),
         hours=dg.define_asset_job(

@@ -119,7 +119,8 @@ def open_store(config: Mapping[str, Any], folder: Path) -> "FeatureStore":
     if online and online["type"] == "sqlite":
         with closing(sqlite3.connect(folder / online["path"])) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file: readers never wait for a writer
-    return feast().FeatureStore(config=feast().RepoConfig(**config, repo_path=folder))
+    # both are told the folder: what only one is told, the other looks for where the process happens to stand
+    return feast().FeatureStore(repo_path=str(folder), config=feast().RepoConfig(**config, repo_path=folder))
 
 
 def materialize(store: "FeatureStore", view: str, first: datetime, last: datetime) -> None:

@@ -4,19 +4,17 @@ The stage ``features`` leaves Parquet; ``publish`` tells Feast of it and fills t
 ``lepton``, holds the views of all tasks, each under ``<task>_<view>``; a feature service ``<task>`` names them all.
 """
 
+import fcntl
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lepton_platform.data.dataset import Dataset
@@ -37,14 +35,15 @@ REPO = '''\
 from pathlib import Path
 
 from lepton_platform.features.store import repo_objects
+from lepton_platform.settings import use_workspace
 
-globals().update(repo_objects(Path(__file__).parent))
+globals().update(repo_objects(use_workspace(Path(__file__).parent)))
 '''
 IGNORE = "# Feast looks for definitions in every .py file; they are all in feature_repo.py.\n*/\n"
 REDIS = "LEPTON_FEAST_REDIS"  # where the file says that the address is: passwords stay in the environment
 KEYS_PER_READ = 500  # SQLite binds a limited number of values
 
-_lock = threading.Lock()
+_stores: dict[str, "FeatureStore"] = {}  # those that are open for reading, by workspace and addresses
 
 
 def feature_store(settings: Settings) -> dict[str, Any]:
@@ -52,15 +51,16 @@ def feature_store(settings: Settings) -> dict[str, Any]:
     production = settings.backend == "production"
     registry: dict[str, Any] = {"path": str(STATE / "registry.db")}
     if production and settings.state_url:
-        registry = {"registry_type": "sql", "path": "${LEPTON_STATE_URL}"}
+        # a killed materialisation must not close the views to readers
+        kept = {"serve_features_while_materializing": True}
+        registry = {"registry_type": "sql", "path": "${LEPTON_STATE_URL}", **kept}
     online: dict[str, Any] = {"type": "sqlite", "path": str(STATE / "online.db")}
     if production and settings.redis_url:
         online = {"type": "redis", "connection_string": f"${{{REDIS}}}"}
     return {
         "project": PROJECT,
         "provider": "local",
-        # a killed materialisation must not close the views to readers
-        "registry": {**registry, "cache_ttl_seconds": 60, "serve_features_while_materializing": True},
+        "registry": {**registry, "cache_ttl_seconds": 60},
         "offline_store": {"type": "duckdb"},
         "online_store": online,
         "entity_key_serialization_version": 3,
@@ -105,12 +105,12 @@ def publish(settings: Settings, task: str, *, version: str) -> dict[str, int]:
     ``version`` is the hash of the features' folder: what is published already is not published again. Keys that are
     gone from the features are gone from the online store, too. Killed, it is done again from the start.
     """
-    with _lock:
-        folder, marker = _features(settings, task), _published(settings) / f"{task}.json"
-        stamp = {"version": version, "target": _target(settings, task)}
-        known: dict[str, Any] = json.loads(marker.read_text("utf-8")) if marker.is_file() else {}
+    with _alone(settings):
+        folder, known = _features(settings, task), _known(settings, task)
+        stamp = _stamp(settings, task, version)
         if known.items() >= stamp.items():
             return known["rows"]
+        marker = _marker(settings, task)
         marker.unlink(missing_ok=True)
         write_files(settings)
         views = read_declaration(folder)
@@ -118,12 +118,18 @@ def publish(settings: Settings, task: str, *, version: str) -> dict[str, int]:
         with _duckdb(settings):
             store = _open(settings)
             _register(store, settings, task, views)
+            _forget_lost(store, settings)
             rows = {v.name: _fill(store, settings, task, v, Dataset(folder / v.name)) for v in views if v.online}
-        _opened.cache_clear()  # it remembers the registry as it was
+        _stores.clear()  # they remember the registry as it was
         part = marker.with_suffix(".part")
         part.write_text(json.dumps({**stamp, "rows": rows}, indent=2) + "\n", encoding="utf-8")
         os.replace(part, marker)
         return rows
+
+
+def is_published(settings: Settings, task: str, *, version: str) -> bool:
+    """Is this version of the features' folder what can be read online? Feast is not imported."""
+    return _known(settings, task).items() >= _stamp(settings, task, version).items()
 
 
 def online_features(settings: Settings, task: str, view: str, keys: Sequence[str]) -> dict[str, list[Any]]:
@@ -145,11 +151,10 @@ def online_features(settings: Settings, task: str, view: str, keys: Sequence[str
     return values
 
 
-def repo_objects(workspace: Path) -> dict[str, Any]:
-    """Every object of Feast that this workspace's features stand for, by a name of its own: for ``feature_repo.py``."""
-    settings = Settings(workspace=workspace.resolve())
+def repo_objects(settings: Settings) -> dict[str, Any]:
+    """Every object of Feast that the workspace's features stand for, by a name of its own: for ``feature_repo.py``."""
     found: dict[str, Any] = {}
-    for path in sorted(workspace.glob(f"data/*/features/{DECLARATION}")):
+    for path in sorted(settings.workspace.glob(f"data/*/features/{DECLARATION}")):
         task = path.parent.parent.name
         found |= {_label(one): one for one in _objects(settings, task, read_declaration(path.parent))}
     return found
@@ -159,11 +164,40 @@ def _label(one: Any) -> str:
     return f"{type(one).__name__.lower()}_{one.name}"
 
 
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """One writer at a time: Feast rewrites the registry as a whole. The kernel frees the lock on a kill."""
+    folder = settings.workspace / STATE
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _published(settings: Settings) -> Path:
     """The folder that says what is online."""
-    folder = settings.workspace / STATE / "published"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return settings.workspace / STATE / "published"
+
+
+def _marker(settings: Settings, task: str) -> Path:
+    return _published(settings) / f"{task}.json"
+
+
+def _known(settings: Settings, task: str) -> dict[str, Any]:
+    marker = _marker(settings, task)
+    return json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+
+
+def _stamp(settings: Settings, task: str, version: str) -> dict[str, str]:
+    return {"version": version, "target": _target(settings, task)}
+
+
+def _forget_lost(store: "FeatureStore", settings: Settings) -> None:
+    """Tasks that the registry no longer knows are published anew: a kill may have left it empty."""
+    registered = {service.name for service in store.list_feature_services()}
+    for marker in _published(settings).glob("*.json"):
+        if marker.stem not in registered:
+            marker.unlink()
 
 
 def _target(settings: Settings, task: str) -> str:
@@ -226,8 +260,8 @@ def _register(store: "FeatureStore", settings: Settings, task: str, views: Seque
     """Apply the task's objects; its views that are no longer declared go, with what is online of them."""
     objects = _objects(settings, task, views)
     names = {f"{task}_{view.name}" for view in views}
-    gone = [view for view in store.list_feature_views(tags={"task": task}) if view.name not in names]
-    store.apply(objects, objects_to_delete=[*gone, *(v.batch_source for v in gone)], partial=not gone)
+    gone: list[Any] = [view for view in store.list_feature_views(tags={"task": task}) if view.name not in names]
+    store.apply(objects, objects_to_delete=[*gone, *(view.batch_source for view in gone)], partial=not gone)
 
 
 def _fill(store: "FeatureStore", settings: Settings, task: str, view: FeatureView, rows: Dataset) -> int:
@@ -236,13 +270,14 @@ def _fill(store: "FeatureStore", settings: Settings, task: str, view: FeatureVie
 
     name, key = f"{task}_{view.name}", view.entity.key
     table = rows.read([key, EVENT])
-    keys = table[key].unique()
+    keys, times = table[key].unique(), table[EVENT].to_pylist()
     known = _published(settings) / f"{name}.keys.parquet"
-    if known.is_file() and pc.any(pc.invert(pc.is_in(pq.read_table(known)[0], keys))).as_py():
+    if known.is_file() and not set(pq.read_table(known)[0].to_pylist()) <= set(keys.to_pylist()):
         fo.empty_online(store, name)
-    if table.num_rows:
-        fo.materialize(store, name, *pc.min_max(table[EVENT]).as_py().values())
-    pq.write_table(pa.table({key: keys}), known)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({key: keys}), known)  # first: killed while writing, they are known to be there
+    if times:
+        fo.materialize(store, name, min(times), max(times))
     return len(keys)
 
 
@@ -266,9 +301,11 @@ def _expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-@cache
 def _opened(settings: Settings) -> "FeatureStore":
-    return _open(settings)
+    key = settings.model_dump_json(include={"workspace", "backend", "state_url", "redis_url"})
+    if key not in _stores:
+        _stores[key] = _open(settings)
+    return _stores[key]
 
 
 def _columns(store: "FeatureStore", name: str) -> list[str]:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_platform.pipeline.lineage import all_versions, table
 from lepton_platform.pipeline.params import parse, task_params
+from lepton_platform.pipeline.run import exclusive
 from lepton_platform.pipeline.stages import get_stage
+from lepton_platform.pipeline.versioning import tree_hash
 from lepton_platform.settings import MARKER, Settings
 from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import load_part
@@ -24,6 +26,30 @@ HOUR = "%Y-%m-%dT%H"
 def _params(settings: Settings, task: str, section: str, model: type) -> Any:
     values = task_params(settings.workspace, task).get(section) or {}
     return parse(values, model, f"{MARKER}: {task}.{section}")
+
+
+def publish_features(settings: Settings, task: str) -> tuple[str, dict[str, int]]:
+    """Register the task's feature views with Feast and fill the online store; the version, and keys a view.
+
+    What is published already is not published again.
+    """
+    from lepton_platform.features.store import publish
+
+    stage = get_stage("features")
+    with exclusive(settings, stage, task):  # no other run changes the folder while it is read
+        folder = settings.path(stage.path(task))
+        if not folder.is_dir():
+            raise StageFailed(f"{task} has no features in {folder}. `lepton run {task} --upto features` makes them.")
+        version = tree_hash(folder)
+        return version, publish(settings, task, version=version)
+
+
+def is_published(settings: Settings, task: str) -> bool:
+    """Can the features in the workspace be read online, or are there none?"""
+    from lepton_platform.features.store import is_published as known
+
+    folder = settings.path(get_stage("features").path(task))
+    return not folder.is_dir() or known(settings, task, version=tree_hash(folder))
 
 
 def bento_folder(settings: Settings, task: str) -> Path:

@@ -40,6 +40,7 @@ def _write_new(path: Path, content: str) -> None:
 
 def init(folder: Path, profile: str) -> list[str]:
     """Make ``folder`` a workspace of that profile; what is already there is kept. Returns its tasks."""
+    from lepton_platform.features.store import write_files as write_feast_files
     from lepton_platform.pipeline import versioning
 
     if profile not in profile_names():
@@ -56,6 +57,7 @@ def init(folder: Path, profile: str) -> list[str]:
         for stage in STAGES:
             for _, path in stage.files:
                 _write_new(folder / path.format(task=task), "")
+    write_feast_files(settings)
     versioning.init(folder)
     dvcfile.write(folder)
     return tasks
