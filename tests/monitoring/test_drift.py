@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from lepton_platform.monitoring import calibration, distances
+from lepton_platform.monitoring import reference as references
 from lepton_platform.monitoring.drift import DriftParams, DriftResult, drift, held_out_answers
+from lepton_platform.monitoring.signals import Signals
 from lepton_platform.tasks.sentiment import drift as sentiment
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -26,8 +29,29 @@ def served(texts: list[str], seed: int, share_fresh: float = 0.58) -> pa.Table:
     return pa.table({"id": ids, "text": texts, "label": label, "score": 0.5 + rng.beta(5, 1, len(texts)) / 2})
 
 
+_known: dict[str, Signals] = {}  # a text's own signals: the encoder is paid once a text, not once a test
+
+
+def inputs_once(rows: pa.Table, downloads: Path) -> Signals:
+    """What the task's part says of the rows; each text is embedded once a session."""
+    texts = rows["text"].to_pylist()
+    if new := [text for text in dict.fromkeys(texts) if text not in _known]:
+        found = sentiment.inputs(pa.table({"text": new}), downloads)
+        for i, text in enumerate(new):
+            numbers, vectors = ({k: v[i : i + 1] for k, v in kind.items()} for kind in (found.numbers, found.vectors))
+            _known[text] = Signals(numbers, vectors=vectors)
+    return joined([_known[text] for text in texts])
+
+
+def joined(rows: list[Signals]) -> Signals:
+    def column(kind: str) -> dict[str, np.ndarray]:
+        return {name: np.concatenate([getattr(row, kind)[name] for row in rows]) for name in getattr(rows[0], kind)}
+
+    return Signals(column("numbers"), vectors=column("vectors"))
+
+
 class Check:
-    """The check as a scheduler calls it, in one workspace; ``embedded`` counts the texts that were embedded."""
+    """The check as a scheduler calls it, in one workspace; ``embedded`` counts the texts whose signals were asked for."""
 
     def __init__(self, root: Path, downloads: Path, reviews: pa.Table) -> None:
         films = sorted(set(reviews["film_id"].to_pylist()), key=lambda f: hashlib.sha256(f.encode()).digest())
@@ -45,7 +69,7 @@ class Check:
 
         def inputs(rows, downloads):
             self.embedded += rows.num_rows
-            return sentiment.inputs(rows, downloads)
+            return inputs_once(rows, downloads)
 
         counted.inputs = inputs
         return counted
@@ -90,6 +114,29 @@ def test_emails_fail_on_what_they_say_and_how_they_are_written(failed):
     assert failed.failed and {"embedding_novelty", "characters", "digit_share"} <= drifted
     assert not drifted & {"label", "score"}  # their answers were drawn as the reference's were
     assert "embedding_novelty" in failed.why and failed.share == len(drifted) / len(failed.signals)
+
+
+def test_windows_of_reviews_seldom_alarm_and_windows_of_emails_always_do(check, mails, later_reviews, failed):
+    """Sixty windows of each kind, judged as the check judges them, without Evidently's page."""
+    groups = references.groups_of(check.trained, sentiment.GROUP)
+    sampled, groups = references.sample(check.trained, groups, PARAMS.max_reference_rows)
+    chosen = {name: getattr(PARAMS, name) for name in ("neighbours", "windows", "min_rows", "seed")}
+    signals = inputs_once(sampled, check.downloads)
+    known = references.build(signals, groups, false_alarm_rate=PARAMS.false_alarm_rate / 2, **chosen)
+    rng = np.random.default_rng(11)
+
+    def alarms(texts: list[str], rows: int) -> int:
+        whole = known.watched(inputs_once(pa.table({"text": texts}), check.downloads), PARAMS.neighbours)
+        limits = calibration.for_size(known.thresholds, rows)
+        raised = 0
+        for _ in range(60):
+            window = rng.choice(len(texts), rows, replace=False)
+            far = {n: distances.ks_distance(known.signals.numbers[n], v[window]) for n, v in whole.numbers.items()}
+            raised += any(far[name] > max(limit, PARAMS.min_distance) for name, limit in limits.items())
+        return raised
+
+    assert max(alarms(later_reviews, rows) for rows in (50, 100, 200)) <= 3
+    assert [alarms(mails[:150], rows) for rows in (50, 100)] == [60, 60]
 
 
 def test_fifty_emails_are_enough_and_forty_nine_are_not_judged(check, mails, failed):
