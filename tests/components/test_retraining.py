@@ -19,13 +19,15 @@ COOLDOWN_H = 24.0
 def definitions(cooldown_hours: float) -> dg.Definitions:
     """The task's jobs and sensor, over assets of the same keys that do nothing."""
     jobs = retraining.jobs(TASK)
-    asked = [dg.AssetKey([TASK, live.LABELS]), *retraining.stage_keys(TASK), dg.AssetKey([TASK, live.DEPLOYMENT])]
+    drift = dg.AssetKey([TASK, live.DRIFT])
+    operated = {asset.key: asset for asset in live.assets(TASK, [], 24.0)}
+    others = [*retraining.stage_keys(TASK), *(key for key in operated if key != drift)]
 
     def idle(key: dg.AssetKey) -> dg.AssetsDefinition:
         return dg.asset(key=key)(lambda: None)
 
     return dg.Definitions(
-        assets=[*map(idle, asked), live.drift_asset(TASK, [], 24.0)],
+        assets=[*map(idle, others), operated[drift]],
         jobs=[jobs.retrain, jobs.watch],
         sensors=[retraining.drift_sensor(TASK, jobs, cooldown_hours)],
     )
