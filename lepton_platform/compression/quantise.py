@@ -13,6 +13,10 @@ from lepton_platform.stage import StageFailed
 # "Attention" is not among them: the quantiser takes it for another operator of that name.
 OPERATORS = ("MatMul", "Gemm", "Gather", "LSTM")
 
+# The quantiser's preparation is ONNX Runtime's basic optimisation, which ``export`` has done; without this mark
+# it asks for it with two warnings on stderr.
+_PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
+
 
 def quantise(source: Path, target: Path, *, per_channel: bool, reduce_range: bool, keep_float: Sequence[str]) -> int:
     """Write ``source`` with int8 weights to ``target``; returns how many weights were quantised.
@@ -24,16 +28,17 @@ def quantise(source: Path, target: Path, *, per_channel: bool, reduce_range: boo
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    nodes = onnx.load(source).graph.node
-    names = [node.name for node in nodes if node.op_type in OPERATORS]
+    graph = onnx.load(source)
+    names = [node.name for node in graph.graph.node if node.op_type in OPERATORS]
     unused = [pattern for pattern in keep_float if not any(fnmatchcase(name, pattern) for name in names)]
     if unused:
         raise StageFailed(
             f"compress.keep_float: {', '.join(unused)} fits no operator of the graph. There are: {', '.join(names)}."
         )
     kept = [name for name in names if any(fnmatchcase(name, pattern) for pattern in keep_float)]
+    onnx.helper.set_model_props(graph, _PREPARED)
     quantize_dynamic(
-        source,
+        graph,
         target,
         op_types_to_quantize=list(OPERATORS),
         nodes_to_exclude=kept,

@@ -51,8 +51,14 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     if asked != "auto":
         return Precision(device.type, _DTYPES[asked])
     if device.type == "cpu":
-        return Precision("cpu", None)
+        return Precision("cpu", torch.bfloat16 if multiplies_bfloat16() else None)
     return Precision(device.type, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+
+
+def multiplies_bfloat16() -> bool:
+    """Does this CPU have instructions for it? Without them bfloat16 is slower than float32."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "sve_bf16"))
 
 
 @contextmanager

@@ -18,11 +18,15 @@ class TrainParams(Params):
         "auto", description="auto: LEPTON_DEVICE, then a GPU if there is one."
     )
     threads: int = Field(
-        2, ge=1, description="On a CPU the bits depend on it, so it is a number and not the machine's."
+        1,
+        ge=1,
+        description="On a CPU the bits depend on it, so it is a number and not the machine's. More are faster on cores "
+        "that do nothing else, and far slower on shared ones: they wait for each other at every operation.",
     )
     processes: int | None = Field(None, ge=1, description="None: one for every visible GPU, one on a CPU.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 (float16 where it is missing) on a GPU, float32 on a CPU."
+        "auto",
+        description="auto: bfloat16 where the hardware multiplies it, else float16 on a GPU and float32 on a CPU.",
     )
 
     epochs: int = Field(2, ge=1)

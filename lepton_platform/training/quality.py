@@ -27,7 +27,7 @@ class QualityParams(Params):
     seed: int = Field(0, ge=0, description="Of the draws.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network answers.")
     batch_size: int = Field(64, ge=1, description="Rows at a time.")
-    threads: int = Field(2, ge=1, description="On a CPU the last bits depend on it: a number, not the machine's.")
+    threads: int = Field(1, ge=1, description="On a CPU the last bits depend on it: a number, not the machine's.")
 
 
 def quality(

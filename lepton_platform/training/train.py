@@ -145,7 +145,8 @@ def _leave(job: Job, fit: Fit, config: Mapping[str, Any]) -> StageResult:
     save_weights(snapshot(fit.network), job.out / WEIGHTS)
     write_json(job.out / HISTORY, history)
     best = next(e for e in state.evaluations if e["step"] == state.best_step)
-    metrics = {f"validation_{name}": value for name, value in best.items() if name != "step"}
+    measures = sorted(best.keys() - {"step"}, key=lambda name: (name == "loss", name))  # what people ask for first
+    metrics = {f"validation_{name}": best[name] for name in measures}
     metadata = {
         "parameters": parameter_count(fit.network),
         "trained_parameters": parameter_count(fit.network, trained_only=True),
