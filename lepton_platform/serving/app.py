@@ -42,17 +42,16 @@ logger = logging.getLogger("lepton.serving")
 
 
 def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     return Response(body, status, headers, "application/json")
 
 
 def refusal(error: Rejected) -> Response:
-    """``{"error": {"status", "message", "field"}}``."""
+    """A refusal as an answer."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if error.status in {408, 413}:
         headers["Connection"] = "close"  # what was not read must not be taken for the next request
-    value = {"error": {"status": error.status, "message": error.message, "field": error.field}}
-    return reply(value, error.status, headers)
+    return reply(error.as_json(), error.status, headers)
 
 
 @dataclass
@@ -152,12 +151,15 @@ class Service:
             logged_at = time.perf_counter()
             self.metrics.stage_seconds["queue"].observe(group.taken_at - group.waiting_since)
             latency_ms = round((logged_at - started) * 1e3, 3)
-            rows: list[Json] = []
-            for value, output in zip(inputs, group.outputs, strict=True):
-                answer, beside = self.bundle.api.answer(self.labels, output)
-                answers.append(answer)
-                rows.append(self._row(value, answer, beside, latency_ms))
-            running.predictions.submit(rows, durable)
+            try:
+                rows: list[Json] = []
+                for value, output in zip(inputs, group.outputs, strict=True):
+                    answer, beside = self.bundle.api.answer(self.labels, output)
+                    answers.append(answer)
+                    rows.append(self._row(value, answer, beside, latency_ms))
+                running.predictions.submit(rows, durable)
+            except Exception as error:  # this request's, not the lane's
+                loop.call_soon_threadsafe(_settle, finished, None, error)
 
         def durable(ids: Future[list[str]]) -> None:  # in the log's writer
             error = ids.exception()

@@ -5,6 +5,7 @@ together with waiting ones of similar size, so that little is spent on padding: 
 themselves, and no timer delays anybody. Load beyond what can be answered in time is refused at the door.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ import numpy as np
 from lepton_platform.serving.protocols import Encoded
 from lepton_platform.serving.rejected import overloaded
 
+logger = logging.getLogger("lepton.serving")
 _LOOK_AHEAD = 128  # waiting inputs that are considered for a batch
 _SMOOTHING = 0.05  # of the measured speed, a batch
 
@@ -169,4 +171,7 @@ class Batcher:
                 if group.left == 0:
                     finished.append(group)
         for group in finished:
-            group.done(group)
+            try:
+                group.done(group)
+            except Exception:  # whoever asked is lost, the lane is not
+                logger.exception("an answer could not be handed over")

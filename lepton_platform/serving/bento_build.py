@@ -21,7 +21,7 @@ DOCKERFILE = """\
 # syntax=docker/dockerfile:1
 # Build in the Bento's folder:  docker build -f env/docker/Dockerfile -t {task}:{version} .
 FROM python:{python}-slim
-RUN useradd --create-home --uid 1034 service
+RUN useradd --create-home --uid 1034 service && install -d -o service /predictions
 COPY env/python/requirements.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir -r /tmp/requirements.txt
 COPY --chown=service manifest.json bento.yaml /bento/

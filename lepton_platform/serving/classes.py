@@ -16,7 +16,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def label_answer(labels: Sequence[str], logits: np.ndarray) -> tuple[Json, Json]:
-    """Logits (C,) → ({"label", "score"}, {"scores": {label: probability}})."""
+    """Logits (C,) → ({"label", "score"}, {"scores": {label: probability}}); no answer is made of what is not a number."""
+    if not np.isfinite(logits).all():
+        raise ValueError(f"The model's output is not finite: {logits}.")
     shares = [round(float(p), DIGITS) for p in softmax(logits)]
     best = int(logits.argmax())
     return {"label": labels[best], "score": shares[best]}, {"scores": dict(zip(labels, shares, strict=True))}

@@ -70,7 +70,8 @@ class Segment:
         """Cut off what was allocated and not used; an error here costs no row."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, self.end)
-        os.close(self._file)
+        with contextlib.suppress(OSError):
+            os.close(self._file)
 
 
 def sync_folder(folder: Path) -> None:
@@ -84,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 
 @dataclass
 class _Entry:
-    rows: Sequence[Row]
+    rows: Sequence[str]  # a row's JSON without its id and time, ``,"model":…}``
     done: "Callable[[Future[list[str]]], None]"
 
 
@@ -96,13 +97,19 @@ class DurableLog:
         self.folder, self.kind = folder, kind
         self._ids, self._segment, self._hour = Ids(), None, ""
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            sync_folder(path.parent)
         self._thread = threading.Thread(target=self._write, name=f"log-{kind}", daemon=True)
         self._thread.start()
 
     def submit(self, rows: Sequence[Row], done: "Callable[[Future[list[str]]], None]") -> None:
-        """Queue the rows; ``done`` is called from the writer's thread with a finished future of their ids."""
-        self._queue.put(_Entry(rows, done))
+        """Queue the rows; ``done`` is called from the writer's thread with a finished future of their ids.
+
+        ``ValueError`` where a row is not JSON; it is raised here, so that it never reaches the others' rows.
+        """
+        self._queue.put(_Entry([_tail(row) for row in rows], done))
 
     def append(self, rows: Sequence[Row]) -> list[str]:
         """Wait until the rows are durable; their ids. ``LogUnavailable`` where the disk refuses."""
@@ -138,21 +145,28 @@ class DurableLog:
         try:
             ids = self._ids.take(sum(len(entry.rows) for entry in entries))
             self._append(ids, [row for entry in entries for row in entry.rows])
-        except OSError as error:
-            logger.error("the %s log cannot be written: %s", self.kind, error)
+        except Exception as error:
+            logger.error("the %s log cannot be written: %r", self.kind, error)
             self._close_segment()  # what is half-written stays behind in a segment of its own
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             for entry in entries:
                 result = Future()
-                result.set_exception(LogUnavailable(f"The log cannot be written: {error.strerror}."))
-                entry.done(result)
+                result.set_exception(LogUnavailable(f"The log cannot be written: {reason}."))
+                self._hand_over(entry, result)
             return
         for entry in entries:
             result = Future()
             result.set_result(ids[: len(entry.rows)])
             del ids[: len(entry.rows)]
-            entry.done(result)
+            self._hand_over(entry, result)
 
-    def _append(self, ids: list[str], rows: list[Row]) -> None:
+    def _hand_over(self, entry: _Entry, result: "Future[list[str]]") -> None:
+        try:
+            entry.done(result)
+        except Exception:  # whoever waits is lost, the log is not
+            logger.exception("an answer of the %s log could not be handed over", self.kind)
+
+    def _append(self, ids: list[str], rows: list[str]) -> None:
         """Write rows into the segments of their ids' hours: nearly always one."""
         start = 0
         while start < len(ids):
@@ -178,8 +192,14 @@ class DurableLog:
             self._segment = None
 
 
-def _line(identifier: str, row: Row) -> str:
+def _tail(row: Row) -> str:
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text.encode()  # a lone surrogate is no row
+    return f",{text[1:]}" if row else text[1:]
+
+
+def _line(identifier: str, tail: str) -> str:
     moment = time_of(identifier)
     assert moment is not None
     at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"id": identifier, "at": at, **row}, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return f'{{"id":"{identifier}","at":"{at}"{tail}\n'

@@ -32,6 +32,8 @@ def server(app: Any, ready: int | None) -> "uvicorn.Server":
     """``ready``: a descriptor that receives one byte when requests are answered."""
     import uvicorn
 
+    from lepton_platform.serving.connection import Bounded
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -40,6 +42,7 @@ def server(app: Any, ready: int | None) -> "uvicorn.Server":
                 os.close(ready)
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
+    options |= {"http": Bounded, "ws": "none"}
     return Server(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, backlog=1024, **options))
 
 

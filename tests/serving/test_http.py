@@ -12,7 +12,7 @@ import pytest
 
 from lepton_platform.serving.ids import Ids
 from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS, find, hours, read_rows
-from tests.serving.conftest import Running
+from tests.serving.conftest import ROOT, Running
 
 TASK = "sentiment"
 JSON = {"content-type": "application/json"}
@@ -213,6 +213,23 @@ def test_feedback_that_cannot_be_used_is_refused_whole(service: Running) -> None
         assert (answer.status_code, answer.json()["error"]["field"]) == (status, field)
     after = sum(len(read_rows(service.log, TASK, hour, FEEDBACK)) for hour in hours(service.log, TASK))
     assert after == before
+
+
+def test_the_reference_page_names_all_there_is(service: Running) -> None:
+    """docs/reference/service.md: every route, status, metric and column of the log."""
+    page = (ROOT / "docs/reference/service.md").read_text("utf-8")
+    schema = service.client.get(f"{service.url}/schema.json").json()
+    [answer] = service.predict("good")["predictions"]
+    metrics = [
+        line.split()[2]
+        for line in service.client.get(f"{service.url}/metrics").text.splitlines()
+        if line.startswith("# TYPE lepton_") and not line.split()[2].endswith("_created")
+    ]
+    row = find(service.log, TASK, answer["id"])
+    assert row is not None
+    statuses = {s for path in schema["paths"].values() for m in path.values() for s in m["responses"]}
+    for word in [*schema["paths"], *statuses - {"200"}, *row, *metrics]:
+        assert word.removesuffix("_total") in page, word
 
 
 def test_the_schema_describes_the_answers(service: Running) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lepton_platform.serving import prediction_log
@@ -53,6 +53,7 @@ def only_hour(folder: Path) -> str:
     return hour
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), max_size=5))
 def test_ids_increase_and_tell_their_time(counts: list[int]) -> None:
     ids, before = Ids(), datetime.now(UTC)
@@ -78,6 +79,7 @@ def test_what_is_no_id_has_no_time(text: str) -> None:
     assert time_of(text) is None
 
 
+@settings(max_examples=40, deadline=None)  # each writes to the disk
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=30))
 def test_every_row_is_read_and_found_as_it_was_written(texts: list[str]) -> None:
     import tempfile
