@@ -25,15 +25,20 @@ _LAYER = {  # ours → BERT's, below encoder.layer.<n>
 }
 
 
-def bert_sizes(folder: Path, dropout: float, attention_dropout: float) -> TransformerSizes:
-    """The sizes that ``config.json`` tells; ``StageFailed`` if the network is not one that fits."""
+def fits(folder: Path) -> bool:
+    """Is the network of ``folder`` one that the Lepton Transformer can be?"""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    fits = (
+    return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"
         and config.get("position_embedding_type", "absolute") == "absolute"
     )
-    if not fits:
+
+
+def bert_sizes(folder: Path, dropout: float, attention_dropout: float) -> TransformerSizes:
+    """The sizes that ``config.json`` tells; ``StageFailed`` if the network is not one that fits."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not fits(folder):
         raise StageFailed(
             f"The encoder in {folder} is of type '{config.get('model_type')}' with activation "
             f"'{config.get('hidden_act')}'. Encoders of the type 'bert' with 'gelu' and absolute positions can be "

@@ -6,6 +6,7 @@ waiting for the slowest thread in every matrix product, and bytes that do not de
 The same texts in the same order, with the same encoder on the same build of torch and kind of CPU, give the same bytes.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from lepton_platform.stage import Progress, StageFailed
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
+    from torch.nn import Module
 
 Precision = Literal["float32", "bfloat16"]
 TEXTS_PER_TOKENISING = 4_096  # bounds what the tokenizer's objects take
@@ -57,19 +59,14 @@ class TextEncoder:
     def __init__(
         self, encoder_dir: Path, *, max_tokens: int = 128, device: str = "cpu", precision: Precision = "float32"
     ) -> None:
-        from transformers import AutoModel
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # of loading 103 weights
-        # safetensors only, and no code that comes with the weights
-        model = AutoModel.from_pretrained(str(encoder_dir), local_files_only=True, use_safetensors=True)
-        positions = getattr(model.config, "max_position_embeddings", max_tokens)
+        config: dict[str, Any] = json.loads((encoder_dir / "config.json").read_text(encoding="utf-8"))
+        positions = config.get("max_position_embeddings", max_tokens)
         if not 1 <= max_tokens <= positions:
             raise StageFailed(f"max_tokens is {max_tokens}; the encoder in {encoder_dir} takes 1 to {positions}.")
-        self.model = model.to(device=device, dtype=getattr(_torch(), precision)).eval()
+        self.model = _network(encoder_dir).to(device=device, dtype=getattr(_torch(), precision)).eval()
         self.tokenizer = load_tokenizer(encoder_dir, max_tokens)
         self.device = device
-        self.width: int = model.config.hidden_size
+        self.width: int = config["hidden_size"]
 
     def __call__(
         self, texts: Sequence[str], *, batch: int = 64, progress: Progress | None = None
@@ -93,10 +90,33 @@ class TextEncoder:
         with torch.inference_mode():
             tokens = torch.from_numpy(tokens_BT).to(self.device)
             mask = torch.from_numpy(mask_BT).to(self.device)
-            hidden_BTD: Tensor = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
+            answer = self.model(tokens, mask)
+            hidden_BTD: Tensor = getattr(answer, "last_hidden_state", answer).float()
             weight_BT1 = mask.unsqueeze(-1).float()
             mean_BD = (hidden_BTD * weight_BT1).sum(1) / weight_BT1.sum(1)
             return torch.nn.functional.normalize(mean_BD, dim=1).cpu().numpy()
+
+
+def _network(folder: Path) -> "Module":
+    """The encoder: token ids and mask (B, T) → states (B, T, width), or an answer that holds them.
+
+    The family of BERT is the Lepton Transformer, the very network that training starts from; others are transformers'
+    own, whose import costs more than a thousand short texts.
+    """
+    from lepton_platform.models import bert
+    from lepton_platform.models.transformer import Transformer
+
+    if not bert.fits(folder):
+        from transformers import AutoModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # of loading weights
+        # safetensors only, and no code that comes with the weights
+        return AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    with _torch().random.fork_rng(devices=[]):  # its first values are thrown away: nobody else's draws move
+        network = Transformer(bert.bert_sizes(folder, 0.0, 0.0))
+    bert.load_bert(network, folder)
+    return network
 
 
 def embed(
