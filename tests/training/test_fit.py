@@ -14,6 +14,7 @@ from lepton_platform.training.train import model
 from tests.training import blobs
 
 BASE = {
+    "precision": "float32",
     "threads": 1,
     "epochs": 4,
     "batch_rows": 33,

@@ -22,7 +22,9 @@ from lepton_platform.training.train import model
 ROOT = Path(__file__).parents[2]
 OUTPUTS = ("model.safetensors", "config.json", "tokenizer.json", "history.json")
 TRANSFORMER = {
-    "threads": 2,
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 1,
     "epochs": 2,
     "batch_rows": 33,
     "learning_rate": 1e-3,
@@ -35,7 +37,7 @@ TRANSFORMER = {
         "sizes": {"width": 32, "layers": 2, "heads": 2, "hidden": 64},
     },
 }
-MINILM = {"threads": 2, "max_steps": 3, "network": {"max_tokens": 24}, "freeze": ["encoder.embeddings"]}
+MINILM = {"threads": 2, "max_steps": 2, "batch_rows": 8, "network": {"max_tokens": 24}, "freeze": ["encoder.embeddings"]}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,22 @@ def dataset(tmp_path_factory) -> Path:
         ]
         Dataset(folder / split).write(pa.table({"text": texts, "label": labels.tolist()}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def alone(dataset, tmp_path_factory, cache_dir) -> Path:
+    """The Transformer, trained in this process without a break."""
+    out, scratch = (tmp_path_factory.mktemp(name) for name in ("alone", "alone-scratch"))
+    model(
+        dataset=dataset,
+        out=out,
+        params=TrainParams(**TRANSFORMER),
+        model=load_part("sentiment", "model"),
+        scratch=scratch,
+        cache=cache_dir,
+        progress=lambda *_: None,
+    )
+    return out
 
 
 @pytest.fixture
@@ -96,29 +114,25 @@ def test_a_seed_gives_the_same_bits_in_fresh_processes(start):
     same(runs[0][1], runs[1][1])
 
 
-def test_killed_it_ends_with_the_same_bits(start):
-    whole, expected = start("whole", TRANSFORMER)
+def test_killed_it_ends_with_the_same_bits(start, alone):
     killed, left = start("killed", TRANSFORMER, kill_at=9)
     ended(killed, -signal.SIGKILL)
     assert not (left / "model.safetensors").exists()
     resumed, found = start("killed", TRANSFORMER)
-    ended(whole)
     ended(resumed)
-    same(expected, found)
+    same(alone, found)
 
 
-def test_two_processes_learn_what_one_does_and_die_with_the_stage(start, tmp_path, dataset, cache_dir):
+def test_two_processes_learn_what_one_does_and_die_with_the_stage(start, alone, tmp_path, dataset):
     """201 rows in batches of 33: the shares are uneven, and the last batch has 3 rows."""
-    together = {**TRANSFORMER, "processes": 2, "threads": 1}
+    together = {**TRANSFORMER, "processes": 2}
     killed, _ = start("together", together, kill_at=7)
-    one, alone = start("alone", {**together, "processes": 1})
     ended(killed, -signal.SIGKILL)
     below = json.loads((tmp_path / "together-scratch" / "below.json").read_text())
     assert len(below) == 3  # torchrun and two workers
     left = [psutil.Process(pid) for pid in below if psutil.pid_exists(pid)]
     assert not [p for p in psutil.wait_procs(left, timeout=20)[1] if p.status() != psutil.STATUS_ZOMBIE]
     resumed, found = start("together", together)
-    ended(one)
     ended(resumed)
     expected, curve = (json.loads((folder / "history.json").read_text()) for folder in (alone, found))
     assert len(curve["steps"]) == 14
@@ -139,7 +153,7 @@ def test_two_processes_learn_what_one_does_and_die_with_the_stage(start, tmp_pat
 
 
 def test_what_a_worker_refuses_the_stage_refuses(dataset, tmp_path, cache_dir):
-    params = TrainParams(**{**TRANSFORMER, "processes": 2, "network": {"kind": "cnn"}, "device": "cpu"})
+    params = TrainParams(**{**TRANSFORMER, "processes": 2, "network": {"kind": "cnn"}})
     with pytest.raises(StageFailed, match=r"train\.network is not valid\. kind: "):
         model(
             dataset=dataset,
