@@ -87,6 +87,8 @@ class FeatureView:
             # Feast's DuckDB join drops columns that end in _y, and joins a view's name and a column's by "__"
             if not _NAME.fullmatch(name) or name.endswith("_y"):
                 raise ValueError(f"'{name}' of view '{self.name}' must be lower_case words and not end in '_y'.")
+        if self.ttl is not None and not _countable(self.ttl):
+            raise ValueError(f"View '{self.name}': ttl must be whole days, or whole seconds of less than a day.")
         taken = {EVENT, CREATED, self.entity.key}
         if len(set(names)) != len(names) or taken & set(names) or not names:
             raise ValueError(f"View '{self.name}': columns must be there, differ, and not be called {sorted(taken)}.")
@@ -94,6 +96,11 @@ class FeatureView:
     def joined(self, column: Column) -> str:
         """The column's name in a training set."""
         return f"{self.name}__{column.name}"
+
+
+def _countable(ttl: timedelta) -> bool:
+    """Can the offline store's SQL say it? Its intervals have one unit."""
+    return ttl > timedelta(0) and not ttl.microseconds and not (ttl.days and ttl.seconds)
 
 
 class Preprocess(Protocol):
