@@ -40,11 +40,7 @@ class Others:
         """CPU seconds of this process, of children that ended, and of process trees that live."""
         times = os.times()
         seconds = times.user + times.system + times.children_user + times.children_system
-        for pid in trees:
-            for process in family(pid):
-                used = process.cpu_times()
-                seconds += used.user + used.system + used.children_user + used.children_system
-        return seconds
+        return seconds + sum(cpu_seconds(pid) for pid in trees)
 
     def share(self, trees: list[int]) -> float:
         """Of the machine's CPU time, what others used; ``trees``: pids of ours that live and began since."""
@@ -63,6 +59,12 @@ def family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process tree, of what ended in it too."""
+    used = [process.cpu_times() for process in family(pid)]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in used)
 
 
 def resident_mib(pid: int) -> tuple[float, int]:

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.report import ROOT, Others, machine, resident_mib, table, write_section
+from benchmarks.report import ROOT, Others, cpu_seconds, machine, resident_mib, table, write_section
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.serving.control import start_service, stop, wait_ready
 from lepton_platform.serving.deployments import deploy
@@ -40,8 +40,8 @@ The {LIMIT} runs inputs that were encoded beforehand and has no server around it
 at a time (alone, batched, side by side) the best is shown, and its latency is that of a call. Lepton's two rows also
 normalise the text as training did, check the request strictly, and answer only when the answer's row is on the disk;
 the peers tokenize, run the model and answer, and one of them writes its answers to the disk first. Closed loop: each
-client asks again when it is answered, one review a request, from a process of its own on the same machine. Memory is
-resident memory, summed over processes."""
+client asks again when it is answered, one review a request, from a process of its own on the same machine. CPU time is
+the service's, all its processes together; beside it, memory is resident memory, summed likewise."""
 
 
 @dataclass
@@ -63,17 +63,24 @@ class Figures:
     """All rounds of one subject at one number of clients."""
 
     seconds: float = 0.0
+    cpu_s: float = 0.0
     failed: int = 0
     latencies_ms: list[float] = field(default_factory=list)
 
     def add(self, found: dict[str, Any]) -> None:
         self.seconds += found["seconds"]
+        self.cpu_s += found["cpu_s"]
         self.failed += found["failed"]
         self.latencies_ms += found["latencies_ms"]
 
     @property
     def rate(self) -> float:
         return len(self.latencies_ms) / self.seconds
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time of the service a request: what others' load on the machine changes least."""
+        return 1e3 * self.cpu_s / len(self.latencies_ms)
 
     def at(self, percent: float) -> float:
         return float(np.percentile(self.latencies_ms, percent))
@@ -147,8 +154,10 @@ def measure(found: list[Subject], model: Path, bodies: Path, rounds: int, second
         for clients in CLIENTS:
             figures[LIMIT, clients].add(run("bare", model, bodies, clients, seconds))
             for subject in turned:
-                found_now = run("load", f"{subject.url}/predict", bodies, clients, seconds)
-                figures[subject.name, clients].add(found_now)
+                before = cpu_seconds(subject.pid)
+                answered = run("load", f"{subject.url}/predict", bodies, clients, seconds)
+                used = cpu_seconds(subject.pid) - before
+                figures[subject.name, clients].add({**answered, "cpu_s": used})
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     return figures
 
@@ -158,10 +167,10 @@ def render(found: list[Subject], figures: dict[Any, Figures], words: list[str]) 
     for clients, name in itertools.product(CLIENTS, [LIMIT, *(s.name for s in found)]):
         one, limit = figures[name, clients], figures[LIMIT, clients]
         fastapi = figures["FastAPI + ONNX Runtime", clients]
-        cells = [f"{one.rate:.0f}", f"{one.at(50):.1f}", f"{one.at(99):.1f}"]
+        cells = [f"{one.rate:.0f}", f"{one.at(50):.1f}", f"{one.at(99):.1f}", f"{one.cpu_ms:.2f}"]
         shown = f"**{name}**" if name == OURS else name
         rows.append([shown, str(clients), *cells, f"{one.rate / limit.rate:.0%}", f"{one.rate / fastapi.rate:.2f}"])
-    head = ["", "clients", "requests/s", "p50 ms", "p99 ms", "of the bare loop", "× FastAPI"]
+    head = ["", "clients", "requests/s", "p50 ms", "p99 ms", "CPU ms a request", "of the bare loop", "× FastAPI"]
     costs = [[s.name, f"{s.cold_s:.1f}", f"{s.idle_mib:.0f}", f"{s.loaded_mib:.0f}", str(s.processes)] for s in found]
     second = ["", "cold start, s", "memory idle, MiB", "after load, MiB", "processes"]
     return "\n\n".join([*words[:1], table(head, rows), table(second, costs), *words[1:], NOTES])
