@@ -37,7 +37,8 @@ from pathlib import Path
 from lepton_platform.features.store import repo_objects
 from lepton_platform.settings import use_workspace
 
-globals().update(repo_objects(use_workspace(Path(__file__).parent)))
+# Feast goes to the workspace before it reads this, and may find the file of another workspace under the same name
+globals().update(repo_objects(use_workspace(Path.cwd())))
 '''
 IGNORE = "# Feast looks for definitions in every .py file; they are all in feature_repo.py.\n*/\n"
 REDIS = "LEPTON_FEAST_REDIS"  # where the file says that the address is: passwords stay in the environment
