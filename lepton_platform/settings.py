@@ -40,7 +40,6 @@ class Settings(BaseSettings):
     service_port: int = Field(3100, description="The first service's port; each task has the next.")
     evidently_port: int = Field(3900, description="Evidently's UI.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
-    log_format: Literal["text", "json"] = Field("text", description="One line an event, for people or for machines.")
 
     @property
     def state_dir(self) -> Path:

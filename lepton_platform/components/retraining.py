@@ -8,13 +8,14 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as AssetJob
 
 from lepton_platform.components.dead_runs import end_dead_runs
-from lepton_platform.components.live import DEPLOYMENT, DRIFT, DRIFT_CHECK, HOURS, LABELS, ONLINE, PREDICTIONS
+from lepton_platform.components.live import DEPLOYMENT, DRIFT, DRIFT_CHECK, LABELS, ONLINE, PREDICTIONS
 from lepton_platform.components.stage_asset import stage_keys
 from lepton_platform.components.sync import sync
 from lepton_platform.monitoring.retraining import Alarm, RetrainBook
 from lepton_platform.settings import get_settings
 
 REQUEST_TAG = "lepton/retrain_request"
+RUNNING = dg.DefaultScheduleStatus.RUNNING  # a loop that someone must first switch on is none
 GOING = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -47,7 +48,6 @@ def jobs(task: str) -> Jobs:
         hours=dg.define_asset_job(
             f"{task}_hours",
             selection=[key(PREDICTIONS)],
-            partitions_def=HOURS,
             description="The service's log of an hour as a Parquet file.",
         ),
         watch=dg.define_asset_job(
@@ -60,11 +60,21 @@ def schedules(task: str, made: Jobs, retrain_cron: str, drift_cron: str) -> list
     """Retrain whatever happens, keep the hours, look for drift. UTC."""
     return [
         dg.ScheduleDefinition(
-            name=f"{task}_weekly_retrain", job=made.retrain, cron_schedule=retrain_cron, execution_timezone="UTC"
+            name=f"{task}_weekly_retrain",
+            job=made.retrain,
+            cron_schedule=retrain_cron,
+            execution_timezone="UTC",
+            default_status=RUNNING,
         ),
-        dg.build_schedule_from_partitioned_job(made.hours, name=f"{task}_hourly_predictions", minute_of_hour=5),
+        dg.build_schedule_from_partitioned_job(
+            made.hours, name=f"{task}_hourly_predictions", minute_of_hour=5, default_status=RUNNING
+        ),
         dg.ScheduleDefinition(
-            name=f"{task}_hourly_drift", job=made.watch, cron_schedule=drift_cron, execution_timezone="UTC"
+            name=f"{task}_hourly_drift",
+            job=made.watch,
+            cron_schedule=drift_cron,
+            execution_timezone="UTC",
+            default_status=RUNNING,
         ),
     ]
 

@@ -78,6 +78,16 @@ def is_judged(settings: Settings, task: str) -> bool:
     return not bento.is_dir() or Deployments(settings).by_tag(task, tag_of(bento)) is not None
 
 
+def champion_tag(settings: Settings, task: str) -> str:
+    """The Bento that serves; ``StageFailed`` where none does."""
+    from lepton_platform.serving.deployments import champion
+
+    serving = champion(settings, task)
+    if serving is None:
+        raise StageFailed(f"{task} has no deployment yet. `lepton run {task}` deploys it.")
+    return serving.tag
+
+
 def champion_versions(settings: Settings, task: str) -> dict[str, str]:
     """The stage versions that the serving Bento was made of; ``StageFailed`` where nothing is deployed."""
     import json
@@ -92,8 +102,8 @@ def champion_versions(settings: Settings, task: str) -> dict[str, str]:
     return all_versions(settings, task, manifest["versions"])
 
 
-def served(settings: Settings, task: str, since: datetime) -> "pa.Table | None":
-    """The predictions since then, or ``None`` where there are none."""
+def served(settings: Settings, task: str, since: datetime, tag: str) -> "pa.Table | None":
+    """What this Bento answered since then, or ``None`` where there are no predictions at all."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -103,7 +113,8 @@ def served(settings: Settings, task: str, since: datetime) -> "pa.Table | None":
     if not found:
         return None
     whole = pa.concat_tables(found, promote_options="default")
-    return whole.filter(pc.field("at") >= pa.scalar(since, pa.timestamp("us", tz="UTC")))
+    recent = pc.field("at") >= pa.scalar(since, pa.timestamp("us", tz="UTC"))
+    return whole.filter(recent & (pc.field("model") == tag))
 
 
 def check_drift(settings: Settings, task: str, window: timedelta, now: datetime) -> "DriftResult":
@@ -116,7 +127,7 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     part, versions = load_part(task, "drift"), champion_versions(settings, task)
     test = table(settings, versions["dataset"], "test")
     answers = room.held_out_answers(table(settings, versions["compressed"], "predictions"), test, part.GROUP)
-    current = served(settings, task, now - window)
+    current = served(settings, task, now - window, champion_tag(settings, task))
     out = settings.path("reports", task, "drift")
     out.mkdir(parents=True, exist_ok=True)
     return room.drift(
