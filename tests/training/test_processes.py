@@ -37,7 +37,13 @@ TRANSFORMER = {
         "sizes": {"width": 32, "layers": 2, "heads": 2, "hidden": 64},
     },
 }
-MINILM = {"threads": 2, "max_steps": 2, "batch_rows": 8, "network": {"max_tokens": 24}, "freeze": ["encoder.embeddings"]}
+MINILM = {
+    "threads": 2,
+    "max_steps": 2,
+    "batch_rows": 8,
+    "network": {"max_tokens": 24},
+    "freeze": ["encoder.embeddings"],
+}
 
 
 @pytest.fixture(scope="module")
