@@ -28,6 +28,7 @@ def export(network: nn.Module, short: Mapping[str, Tensor], long: Mapping[str, T
     import onnx
     import torch
 
+    _forget_earlier_exports()
     with _quietly():
         program: Any = torch.onnx.export(
             network.eval(),
@@ -60,6 +61,18 @@ def write(model: onnx.ModelProto, path: Path) -> None:
 def _free(short: Tensor, long: Tensor, dynamic: Any) -> dict[int, Any]:
     """The axes whose size differs between the examples."""
     return {axis: dynamic for axis, (a, b) in enumerate(zip(short.shape, long.shape, strict=True)) if a != b}
+
+
+def _forget_earlier_exports() -> None:
+    """A second LSTM in one process would be unrolled to the example's length: torch 2.14 resolves the operator from a
+    cache that the first export filled, and misses the decomposition that its exporter registers for free lengths.
+    """
+    import torch
+
+    for operator in (torch.ops.aten.lstm.input, torch.ops.aten.gru.input):
+        cache: dict[Any, Any] | None = getattr(operator, "_dispatch_cache", None)
+        if cache is not None:
+            cache.clear()
 
 
 @contextlib.contextmanager
