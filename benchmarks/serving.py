@@ -99,7 +99,11 @@ def subjects(bento: Path, workspace: Path) -> list[Subject]:
         log = (workspace / "peers.log").open("ab")
         command = [sys.executable, "-m", *words] if words[0].startswith("benchmarks.") else list(words)
         environment = {**os.environ, **quiet}
-        return subprocess.Popen(command, cwd=workspace, env=environment, stdout=log, stderr=log).pid
+        # a session of its own, as a service has: Linux shares the cores out among sessions
+        process = subprocess.Popen(
+            command, cwd=workspace, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        return process.pid
 
     def fastapi(port: int, threads: int, *log: str) -> int:
         return spawn("benchmarks.peers.fastapi_app", str(model), str(port), str(threads), *log)
