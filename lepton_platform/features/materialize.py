@@ -63,7 +63,10 @@ def features(
     (out / DECLARATION).write_text(declared(views), encoding="utf-8")
     return StageResult(
         rows=len(rows),
-        metrics={f"{name}_rows_per_s": count / max(seconds[name], 1e-9) for name, count in written.items()},
+        metrics={
+            "views": len(views),
+            **{f"{name}_rows_per_s": count / max(seconds[name], 1e-9) for name, count in written.items()},
+        },
         metadata={"views_md": _described(views, written, seconds), "rows_per_view": written},
     )
 
