@@ -18,6 +18,6 @@ def project_root() -> Path:
 @dg.definitions
 def defs() -> dg.Definitions:
     get_settings()
-    loaded = dg.load_from_defs_folder(project_root=project_root())
+    loaded = dg.load_from_defs_folder(path_within_project=project_root())
     # a step in this process costs 0.2 s, in one of its own 4 to 8 s; what is heavy has a child process anyway
     return dg.Definitions.merge(loaded, dg.Definitions(executor=dg.in_process_executor))

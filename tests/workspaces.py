@@ -54,9 +54,10 @@ class Workspace:
         return (self.folder / "dvc.lock").read_bytes()
 
 
-def new_workspace(folder: Path) -> Workspace:
-    """A smoke workspace in which nothing has run."""
+def new_workspace(folder: Path, **variables: str) -> Workspace:
+    """A smoke workspace in which nothing has run; ``variables`` join its commands' environment."""
     folder.mkdir(parents=True)
     made = Workspace(folder)
+    made.ports.update(variables)
     made.call("lepton", "init", str(folder), "--profile", "smoke")
     return made

