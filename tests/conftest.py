@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from lepton_platform.settings import Settings
+from lepton_platform import settings
+from lepton_platform.settings import STORES, Settings
 from tests.workspaces import Workspace, new_workspace
+
+
+@pytest.fixture(autouse=True)
+def own_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that chooses a workspace in this process chooses it for itself alone."""
+    monkeypatch.setattr(settings, "_settings", settings._settings)
+    for name in ("LEPTON_WORKSPACE", *STORES):
+        if name in os.environ:
+            monkeypatch.setenv(name, os.environ[name])
+        else:
+            monkeypatch.setenv(name, "")  # remembered as absent, so that it is removed again
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,8 @@ def _spawn(settings: "Settings", name: str, command: list[str]) -> int:
         process = subprocess.Popen(
             command,
             cwd=settings.workspace,
-            env=dict(os.environ),
+            # Dagster reads .env over again, whose paths begin with ${PWD}: a shell's, which is not always our cwd
+            env={**os.environ, "PWD": str(settings.workspace)},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
