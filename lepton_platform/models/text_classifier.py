@@ -135,7 +135,7 @@ class TextClassifier:
             assert isinstance(network.encoder, Transformer)
             load_bert(network.encoder, encoder(config["encoder"], cache))
 
-    def encode(self, config: Config, folder: Path, rows: pa.Table) -> TextSamples:
+    def encode(self, config: Config, folder: Path, rows: pa.Table, *, training: bool = False) -> TextSamples:
         tokenizer = load_tokenizer(folder / config["tokenizer"], config["max_tokens"])
         tokens = tokenize(tokenizer, rows[self.content].to_pylist())
         return TextSamples(tokens, self._numbers(rows) if self.target in rows.column_names else None)

@@ -61,8 +61,12 @@ class Learner(Protocol):
         """Load what was learnt elsewhere, if the config says so. Not called where trained weights are loaded."""
         ...
 
-    def encode(self, config: Config, folder: Path, rows: pa.Table) -> Samples:
-        """Rows to samples; without the target's column, samples without targets."""
+    def encode(self, config: Config, folder: Path, rows: pa.Table, *, training: bool = False) -> Samples:
+        """Rows to samples; without the target's column, samples without targets.
+
+        ``training``: a batch may be another variant of its rows every time (augmentation). It draws from torch's
+        generator alone, which the loop seeds before every batch.
+        """
         ...
 
     def losses(self, outputs: Any, batch: Batch, label_smoothing: float) -> Tensor:

@@ -78,7 +78,7 @@ def train(job: Job, world: World, progress: Progress) -> StageResult:
         write_json(job.out / CONFIG, config)
     world.wait()
     config = read_config(job.out)
-    samples = learner.encode(config, job.out, rows)
+    samples = learner.encode(config, job.out, rows, training=True)
     validation = learner.encode(config, job.out, _rows(job, "validation"))
     device = choose_device(params.device, world.rank)
     with reproducible(params.threads):

@@ -50,7 +50,7 @@ class Blobs:
     def start(self, network, config, cache):
         pass
 
-    def encode(self, config, folder, rows):
+    def encode(self, config, folder, rows, *, training=False):
         points = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], 1).astype(np.float32)
         return Points(points, rows["side"].to_numpy().astype(np.int64), np.arange(rows.num_rows) % 7)
 
