@@ -5,8 +5,8 @@ Letters: H rows of pixels, W columns, C channels, B pictures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def pad(arrays: Sequence[Pixels], multiple: int = 1) -> Pixels:
     return batch
 
 
-def as_input(array: Pixels, config: dict) -> Pixels:
-    """``fit`` by a model's ``config["input"]``: channels, and size or null."""
+def as_input(array: Pixels, config: Mapping[str, Any]) -> Pixels:
+    """``fit`` by ``config["input"]`` of a model: ``channels``, and ``size`` or null."""
     size = config["size"]
     return fit(array, config["channels"], None if size is None else (size[0], size[1]))
