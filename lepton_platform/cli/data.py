@@ -51,17 +51,22 @@ def query(
 
     answer = ask(find_datasets(_folder(settings, task, stage)), sql)
     if as_json:
-        print_json(answer.to_pylist())
+        print_json([{name: _shown(value) for name, value in row.items()} for row in answer.to_pylist()])
         return
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(*answer.column_names)
     for row in answer.slice(0, SHOWN_ROWS).to_pylist():
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(str(_shown(value))) for value in row.values()))
     console().print(table)
     if answer.num_rows > SHOWN_ROWS:
         say(f"{answer.num_rows - SHOWN_ROWS} more rows; --json prints all.")
+
+
+def _shown(value: Any) -> Any:
+    """A picture or a recording is nothing to print."""
+    return f"<{len(value):,} bytes>" if isinstance(value, bytes) else value
 
 
 def _changes(ids: list[str], assignments: list[str]) -> dict[str, dict[str, Any]]:

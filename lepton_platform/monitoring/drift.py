@@ -24,7 +24,7 @@ from lepton_platform.monitoring.reference import Reference
 from lepton_platform.monitoring.signals import Signals
 from lepton_platform.stage import Params
 
-ID, LABEL = "id", "label"
+ID, LABEL, PREDICTED = "id", "label", "predicted"
 KEPT_REPORTS = 200  # eight days of hourly checks, some 0.7 MB each
 ABOUT = "What is served compared with what was trained on."
 
@@ -96,11 +96,13 @@ class DriftResult:
 def held_out_answers(predictions: pa.Table, rows: pa.Table, group: str | None) -> pa.Table:
     """What the model answers on rows it has not learnt from, as the log would have it: the answers' reference.
 
-    ``predictions``: columns ``id``, ``predicted``, ``score`` … and perhaps the group's; ``rows``: the same ids, from
-    which the group's column is taken where the predictions lack it.
+    ``predictions``: ``id``, what was answered (a label is called ``predicted`` there, and ``label`` in the log), and
+    perhaps the group's column; ``rows``: the same ids, from which it is taken where the predictions lack it.
     """
-    names = [LABEL if name == "predicted" else name for name in predictions.drop_columns([LABEL]).column_names]
-    answers = predictions.drop_columns([LABEL]).rename_columns(names)
+    answers = predictions
+    if PREDICTED in answers.column_names:
+        answers = answers.drop_columns([LABEL])
+        answers = answers.rename_columns([LABEL if name == PREDICTED else name for name in answers.column_names])
     if group is None or group in answers.column_names or group not in rows.column_names:
         return answers
     of_row = dict(zip(rows[ID].to_pylist(), rows[group].to_pylist(), strict=True))
