@@ -14,18 +14,26 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
 
     out, prediction = console(), found["prediction"]
-    out.print(f"[bold]{prediction['id']}[/] answered [bold]{escape(str(prediction['label']))}[/] at {prediction['at']}")
+    said = escape(_answer(prediction))
+    out.print(f"[bold]{prediction['id']}[/] answered [bold]{said}[/] at {prediction['at']}")
     deployment = found["deployment"] or {}
     out.print(f"by {found['bento']['tag']} ({deployment.get('state', 'not deployed here')})")
     table = Table("stage", "version", "run", "commit", "when", "rows")
     for name, entry in found["stages"].items():
         made = entry["made_by"]
         cells = (entry["version"][:12], (made.get("run_id") or made.get("face") or "")[:8])
-        commit, when = (made.get("git_commit") or "")[:12], made.get("started_at") or ""
+        commit, when = (made.get("git_commit") or "")[:12], (made.get("started_at") or "")[:16].replace("T", " ")
         table.add_row(name, *cells, commit, when, "" if made.get("rows") is None else str(made["rows"]))
     out.print(table)
     rows = found["training_rows"]
     out.print(f"learned from {rows['count']:,} rows: {', '.join(rows['ids'][:SHOWN_ROWS])} … (all with --json)")
+
+
+def _answer(prediction: dict[str, Any]) -> str:
+    """The label, or how many of what was found."""
+    if "label" in prediction:
+        return str(prediction["label"])
+    return ", ".join(f"{len(value)} {name}" for name, value in prediction.items() if isinstance(value, list))
 
 
 def trace(
