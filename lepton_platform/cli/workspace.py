@@ -11,6 +11,7 @@ from lepton_platform.cli.common import UsageError, say
 def init(
     directory: Annotated[Path, typer.Argument(help="The folder; made where it is not there.")],
     profile: Annotated[str, typer.Option(help="smoke: seconds. demo: minutes. full: what a GPU would run.")] = "demo",
+    tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be given again.")] = None,
     workspace: Annotated[
         Path | None, typer.Option("--workspace", "-w", help="The folder again, for symmetry; DIR wins.")
     ] = None,
@@ -21,5 +22,5 @@ def init(
 
     if profile not in profile_names():
         raise UsageError(f"There is no profile '{profile}'. The profiles are: {', '.join(profile_names())}.")
-    tasks = make(directory.resolve(), profile)
-    say(f"{directory} is a workspace ({profile}) with: {', '.join(tasks)}. Next: cd {directory} && lepton run")
+    made = make(directory.resolve(), profile, tasks or None)
+    say(f"{directory} is a workspace ({profile}) with: {', '.join(made)}. Next: cd {directory} && lepton run")

@@ -11,7 +11,9 @@ from pydantic import Field
 
 from lepton_platform.components import live, retraining
 from lepton_platform.components.stage_asset import stage_asset
+from lepton_platform.pipeline.params import workspace_tasks
 from lepton_platform.pipeline.stages import STAGES
+from lepton_platform.settings import get_settings
 
 
 class ModelTask(dg.Component, dg.Model, dg.Resolvable):
@@ -25,6 +27,8 @@ class ModelTask(dg.Component, dg.Model, dg.Resolvable):
     cooldown_hours: float = Field(24.0, description="Hours between two retrainings asked for by drift.")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        if self.task not in workspace_tasks(get_settings().workspace):
+            return dg.Definitions()  # the package has the task, this workspace does without it
         jobs = retraining.jobs(self.task)
         stages = [stage_asset(stage, self.task, self.owners) for stage in STAGES]
         return dg.Definitions(

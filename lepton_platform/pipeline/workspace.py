@@ -1,5 +1,7 @@
 """Make a workspace: the folder that holds parameters, data, models and reports of a team's tasks."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from lepton_platform.pipeline import dvcfile
@@ -38,15 +40,32 @@ def _write_new(path: Path, content: str) -> None:
         path.write_text(content, encoding="utf-8")
 
 
-def init(folder: Path, profile: str) -> list[str]:
-    """Make ``folder`` a workspace of that profile; what is already there is kept. Returns its tasks."""
+def _params(profile: str, tasks: Sequence[str] | None) -> str:
+    """The profile's parameters, those of ``tasks`` only if they are named, with their comments."""
+    content = (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8")
+    if tasks is None:
+        return content
+    head, *sections = re.split(r"^(?=[a-z]\w*:)", content, flags=re.MULTILINE)
+    named = {section.partition(":")[0]: section for section in sections}
+    unknown = [task for task in tasks if task not in named]
+    if unknown:
+        raise StageFailed(f"The profile {profile} has no task '{unknown[0]}'. Its tasks are: {', '.join(named)}.")
+    return head + "".join(section for task, section in named.items() if task in tasks)
+
+
+def init(folder: Path, profile: str, only: Sequence[str] | None = None) -> list[str]:
+    """Make ``folder`` a workspace of that profile, for its tasks or for ``only`` some of them.
+
+    What is already there is kept. Returns the tasks.
+    """
     from lepton_platform.features.store import write_files as write_feast_files
     from lepton_platform.pipeline import versioning
 
     if profile not in profile_names():
         raise StageFailed(f"There is no profile '{profile}'. The profiles are: {', '.join(profile_names())}.")
+    content = _params(profile, only)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_new(folder / MARKER, (PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    _write_new(folder / MARKER, content)
     _write_new(folder / ".env", ENV)
     _write_new(folder / ".gitignore", GITIGNORE)
     _write_new(folder / "dagster_home" / "dagster.yaml", DAGSTER_YAML.read_text(encoding="utf-8"))
