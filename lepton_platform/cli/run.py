@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def _wanted(settings: "Settings", task: str, upto: str | None, force: bool) -> list[str]:
     """The stages to run: those whose result is not there, and what follows from them."""
+    from lepton_platform.pipeline.stages import behind
     from lepton_platform.pipeline.stages import upto as stages_upto
     from lepton_platform.pipeline.versioning import Versions
 
@@ -30,7 +31,8 @@ def _wanted(settings: "Settings", task: str, upto: str | None, force: bool) -> l
         return names
     with Versions(settings) as versions:
         states = versions.states(task)
-    return [name for name in names if states[name] != "fresh"]
+    waiting = behind(states)
+    return [name for name in names if states[name] != "fresh" or waiting[name]]
 
 
 def run(

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 def _stages(settings: "Settings", task: str) -> dict[str, dict[str, Any]]:
     from lepton_platform.pipeline.ledger import Ledger
-    from lepton_platform.pipeline.stages import STAGES
+    from lepton_platform.pipeline.stages import STAGES, behind
     from lepton_platform.pipeline.versioning import Versions
 
     ledger, found = Ledger(settings), {}
     with Versions(settings) as versions:
         states = versions.states(task)
+        waiting = behind(states)
         for stage in STAGES:
             version = versions.version(stage, task)
             maker = ledger.maker(task, stage.name, version) if version else None
@@ -25,6 +26,7 @@ def _stages(settings: "Settings", task: str) -> dict[str, dict[str, Any]]:
             failed = states[stage.name] != "fresh" and latest is not None and latest.state == "failed"
             found[stage.name] = {
                 "state": "failed" if failed else states[stage.name],
+                "behind": waiting[stage.name],
                 "version": version,
                 "rows": maker.rows if maker else None,
                 "materialized_at": maker.started_at if maker else None,
@@ -73,7 +75,10 @@ def stage_table(task: str, stages: dict[str, dict[str, Any]]) -> Any:
         rows = "" if row["rows"] is None else f"{row['rows']:,}"
         colour = colours.get(row["state"], "white")
         version = (row["version"] or "")[:12]
-        table.add_row(name, f"[{colour}]{row['state']}[/]", seconds, rows, key_metric(row["metrics"]), version)
+        state = f"[{colour}]{row['state']}[/]"
+        if row["behind"] and row["state"] == "fresh":  # made of what is there, which is about to change
+            state = f"[yellow]behind {row['behind'][-1]}[/]"
+        table.add_row(name, state, seconds, rows, key_metric(row["metrics"]), version)
     return table
 
 

@@ -3,7 +3,7 @@
 A stage leaves ONE folder, ``<folder>/<task>/<name>``; its version is the DVC hash of that folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -165,6 +165,15 @@ def downstream(name: str) -> list[str]:
         if reached & set(stage.inputs):
             reached.add(stage.name)
     return [stage.name for stage in STAGES if stage.name in reached - {name}]
+
+
+def behind(states: Mapping[str, str]) -> dict[str, list[str]]:
+    """The stages upstream of each that are not fresh, nearest last: what they leave next may make it stale."""
+    found: dict[str, list[str]] = {}
+    for stage in STAGES:
+        upstream = {name for parent in stage.inputs for name in (parent, *found[parent])}
+        found[stage.name] = [s.name for s in STAGES if s.name in upstream and states[s.name] != "fresh"]
+    return found
 
 
 def metrics_files(task: str) -> list[str]:

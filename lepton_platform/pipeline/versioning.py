@@ -146,13 +146,8 @@ class Versions:
             return "stale" if entry.changed() else "fresh"
 
     def states(self, task: str) -> dict[str, State]:
-        """Every stage's own state, then what follows from it: downstream of a stale stage is stale."""
-        found: dict[str, State] = {}
-        for stage in STAGES:
-            own = self.state(stage, task)
-            moved = any(found[name] != "fresh" for name in stage.inputs)
-            found[stage.name] = "stale" if own == "fresh" and moved else own
-        return found
+        """Every stage's own state: what `dvc status` says. See ``stages.behind`` for what follows from it."""
+        return {stage.name: self.state(stage, task) for stage in STAGES}
 
     def restore(self, stage: Stage, task: str) -> bool:
         """Bring back what the stage left when it last ran on exactly this; ``False`` if it never did."""

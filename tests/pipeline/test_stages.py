@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lepton_platform.pipeline import code, dvcfile
-from lepton_platform.pipeline.stages import STAGES, downstream, get_stage, upto
+from lepton_platform.pipeline.stages import STAGES, behind, downstream, get_stage, upto
 from lepton_platform.tasks import PARTS, task_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,14 @@ def test_upto_ends_with_the_named_stage_and_downstream_follows_it():
     assert [s.name for s in upto("raw")] == ["raw"]
     assert [s.name for s in upto(None)] == [s.name for s in STAGES]
     assert downstream("raw") == [s.name for s in STAGES if s.name != "raw"]
+
+
+def test_what_follows_from_a_stale_stage_is_behind_it():
+    states = {stage.name: "stale" if stage.name in {"clean", "model"} else "fresh" for stage in STAGES}
+    found = behind(states)
+    assert found["raw"] == found["clean"] == []
+    assert found["dataset"] == ["clean"] and found["quality"] == ["clean", "model"]
+    assert all(name in found[after] for name in ("clean", "model") for after in downstream(name))
 
 
 def test_an_unknown_stage_is_answered_with_the_known_ones():

@@ -53,7 +53,9 @@ def test_a_changed_learning_rate_is_stale_in_both_faces_and_one_run_settles_both
     before = set_param(workspace, "train", learning_rate=4e-5)
     assert changed_in_dvc(workspace) == ["sentiment-model", "sentiment-bento"]  # the Bento's manifest names parameters
     stale = [name for name, state in states(workspace).items() if state == "stale"]
-    assert stale == ["model", *downstream("model")]
+    assert stale == ["model", "bento"]
+    found = json.loads(workspace.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]
+    assert [name for name, row in found.items() if "model" in row["behind"]] == downstream("model")
     workspace.call("lepton", "run", "--upto", "model")
     assert "sentiment-model" not in changed_in_dvc(workspace)
     assert states(workspace)["model"] == "fresh"
