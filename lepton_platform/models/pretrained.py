@@ -44,7 +44,7 @@ def encoder(name_or_path: str, cache: Path) -> Path:
                 f"There is no encoder '{name_or_path}': it is neither '{PACKAGED}' (the packaged one), nor a folder, "
                 "nor a hub's name of the form owner/name."
             )
-        folder = _from_hub(name_or_path, cache)
+        folder = from_hub(name_or_path, cache)
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
         raise StageFailed(
@@ -54,21 +54,20 @@ def encoder(name_or_path: str, cache: Path) -> Path:
     return folder
 
 
-def _from_hub(name: str, cache: Path) -> Path:
+def from_hub(name: str, cache: Path) -> Path:
+    """The folder of what a model hub holds under ``owner/name`` or ``owner/name@revision``, kept in ``cache``."""
     repository, _, revision = name.partition("@")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise StageFailed(
-            f"To fetch the encoder '{name}' from its hub, install huggingface_hub, or give a local folder."
-        ) from None
+        raise StageFailed(f"To fetch '{name}' from its hub, install huggingface_hub, or give a local folder.") from None
     try:
         found = snapshot_download(
             repository, revision=revision or None, cache_dir=cache / "hub", allow_patterns=list(HUB_PATTERNS)
         )
     except Exception as error:  # whatever the hub's client raises, the user's way out is the same
         raise StageFailed(
-            f"The encoder '{name}' could not be fetched from its hub ({type(error).__name__}: {error}). "
-            f"Check the name and the network, give a local folder, or use '{PACKAGED}', which needs neither."
+            f"'{name}' could not be fetched from its hub ({type(error).__name__}: {error}). "
+            "Check the name and the network, or give a local folder, which needs neither."
         ) from None
     return Path(found)

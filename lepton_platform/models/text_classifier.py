@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lepton_platform.models.batch import Batch
+from lepton_platform.models.labelling import Labelling, wrong_params
 from lepton_platform.models.tokens import TokenRows, load_tokenizer, tokenize, train_tokenizer
 from lepton_platform.stage import StageFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from torch import Tensor
 
     from lepton_platform.models.text_network import TextNetwork
 
@@ -52,12 +52,7 @@ def parse_params(section: Mapping[str, Any]) -> TextParams:
     try:
         return TextParams.model_validate(section)
     except ValidationError as error:
-        raise _wrong("train.network", error, TextParams) from None
-
-
-def _wrong(where: str, error: ValidationError, model: type[BaseModel]) -> StageFailed:
-    told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in error.errors())
-    return StageFailed(f"{where} is not valid. {told}. The names there are: {', '.join(model.model_fields)}.")
+        raise wrong_params("train.network", error, TextParams) from None
 
 
 @dataclass(frozen=True)
@@ -79,16 +74,8 @@ class TextSamples:
 
 
 @dataclass(frozen=True)
-class TextClassifier:
-    """``content`` and ``target`` are columns of the training set; ``labels`` are the target's values, in order."""
-
-    content: str
-    target: str
-    labels: tuple[str, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return self.content, self.target
+class TextClassifier(Labelling):
+    """Learns the label of a text."""
 
     def configure(self, network: Mapping[str, Any], rows: pa.Table, folder: Path, cache: Path) -> dict[str, Any]:
         """See ``Learner.configure``; leaves ``tokenizer.json``."""
@@ -137,34 +124,7 @@ class TextClassifier:
 
     def encode(self, config: Config, folder: Path, rows: pa.Table, *, training: bool = False) -> TextSamples:
         tokenizer = load_tokenizer(folder / config["tokenizer"], config["max_tokens"])
-        tokens = tokenize(tokenizer, rows[self.content].to_pylist())
-        return TextSamples(tokens, self._numbers(rows) if self.target in rows.column_names else None)
-
-    def _numbers(self, rows: pa.Table) -> np.ndarray:
-        number = {label: n for n, label in enumerate(self.labels)}
-        values = rows[self.target].to_pylist()
-        unknown = [(row, value) for row, value in enumerate(values) if value not in number]
-        if unknown:
-            row, value = unknown[0]
-            raise StageFailed(
-                f"The column '{self.target}' says {value!r} in row {row} ({len(unknown)} such rows); the labels are: "
-                f"{', '.join(self.labels)}."
-            )
-        return np.array([number[value] for value in values], dtype=np.int64)
-
-    def losses(self, outputs: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
-        from torch.nn import functional as F
-
-        return F.cross_entropy(outputs, batch.targets["label"], reduction="none", label_smoothing=label_smoothing)
-
-    def measures(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {
-            "loss": self.losses(outputs, batch, 0.0),
-            "accuracy": (outputs.argmax(1) == batch.targets["label"]).float(),
-        }
-
-    def scores(self, outputs: Tensor) -> Tensor:
-        return outputs.softmax(1)
+        return TextSamples(tokenize(tokenizer, rows[self.content].to_pylist()), self.numbers(rows))
 
     def depths(self, network: TextNetwork) -> dict[str, int]:
         """0 the head, 1 the encoder's last layer …, the embeddings highest."""
@@ -201,7 +161,7 @@ def _sizes(params: TextParams, source: Path | None, vocabulary: int) -> dict[str
         try:
             sizes = model.model_validate({**given, **params.sizes})
         except ValidationError as error:
-            raise _wrong("train.network.sizes", error, model) from None
+            raise wrong_params("train.network.sizes", error, model) from None
     if isinstance(sizes, TransformerSizes) and params.max_tokens > sizes.positions:
         raise StageFailed(
             f"train.network.max_tokens: {params.max_tokens} is more than its {sizes.positions} positions."

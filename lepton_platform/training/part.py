@@ -77,8 +77,8 @@ class Learner(Protocol):
         """(B,) each: figures whose means over the validation rows say how good the network is. ``loss`` is one."""
         ...
 
-    def scores(self, outputs: Any) -> Tensor:
-        """(B, C) float32: probabilities."""
+    def scores(self, outputs: Any, config: Config) -> Tensor:
+        """(B, …) float32, what the task's evaluator reads: (B, C) probabilities, or (B, K, 6) boxes."""
         ...
 
     def depths(self, network: nn.Module) -> Mapping[str, int]:

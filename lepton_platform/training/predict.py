@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,8 @@ def predict_scores(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Probabilities (N, C) float32, in the rows' order; C in the order of ``config.json``'s labels.
+    """The learner's scores, (N, …) float32 in the rows' order: of a classifier (N, C) probabilities, C in the order of
+    ``config.json``'s labels; of a detector (N, K, 6).
 
     The target's column may be missing. ``threads``: on a CPU the last bits depend on it, as on ``batch_size``.
     """
@@ -47,13 +49,19 @@ def predict_scores(
 
     config, where = read_config(folder), choose_device(device)
     samples = part.LEARNER.encode(config, folder, rows)
-    scores = np.zeros((rows.num_rows, len(config["labels"])), dtype=np.float32)
+    found: list[NDArray[np.float32]] = []
+    batches = by_size(samples.sizes, batch_size)
     with reproducible(threads), torch.inference_mode():
         network, done = load(folder, part).to(where), 0
-        for batch in by_size(samples.sizes, batch_size):
+        for batch in batches:
             outputs = network(**samples.batch(batch).to(where).inputs)
-            scores[batch] = part.LEARNER.scores(outputs).float().cpu().numpy()
+            found.append(part.LEARNER.scores(outputs, config).float().cpu().numpy())
             done += len(batch)
             if progress is not None:
                 progress(done, rows.num_rows)
-    return scores
+    return in_order(found, batches)
+
+
+def in_order(scores: Sequence[NDArray[np.float32]], batches: Sequence[NDArray]) -> NDArray[np.float32]:
+    """The batches' scores, one array, in the order of the rows whose numbers ``batches`` are."""
+    return np.concatenate(scores)[np.argsort(np.concatenate(batches), kind="stable")]

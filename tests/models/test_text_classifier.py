@@ -55,7 +55,7 @@ def test_config_alone_rebuilds_the_network(tmp_path, kind):
     with torch.inference_mode():
         outputs = network(**batch.inputs)
         assert torch.equal(outputs, again(**batch.inputs))
-        scores = LEARNER.scores(outputs)
+        scores = LEARNER.scores(outputs, config)
     assert scores.shape == (3, 2)
     assert torch.allclose(scores.sum(1), torch.ones(3))
     depths = LEARNER.depths(network)

@@ -61,7 +61,7 @@ class Blobs:
         right = (outputs.argmax(1) == batch.targets["side"]).float()
         return {"loss": self.losses(outputs, batch, 0.0), "accuracy": right}
 
-    def scores(self, outputs):
+    def scores(self, outputs, config):
         return outputs.softmax(1)
 
     def depths(self, network):

@@ -1,0 +1,21 @@
+"""How far a parameter is from the output, by the beginning of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def depths(network: nn.Module, layers: Sequence[str]) -> dict[str, int]:
+    """Parameter's name → the place in ``layers``, which lists modules from the output to the input.
+
+    What is named in none of them counts as the last.
+    """
+
+    def depth(name: str) -> int:
+        return next((n for n, layer in enumerate(layers) if name.startswith(f"{layer}.")), len(layers) - 1)
+
+    return {name: depth(name) for name, _ in network.named_parameters()}
