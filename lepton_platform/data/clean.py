@@ -1,7 +1,7 @@
 """Stage ``clean``: mend what can be mended, set aside what cannot be used. Rows in = rows out + quarantined."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,7 +29,12 @@ class CleanParams(Params):
 
 
 class Preprocess(Protocol):
-    """The cleaning half of a task's ``preprocess.py``."""
+    """The cleaning half of a task's ``preprocess.py``.
+
+    It may also have ``usable(row: Mapping[str, Any]) -> tuple[str, str] | None``: called with the columns of every row
+    that has what is required, before its content is mended. A reason (one lower_case word) and a detail set the row
+    aside; ``None`` lets it pass. For what no other check sees: boxes, transcripts, columns that contradict each other.
+    """
 
     CONTENT: str  # the column that is learnt from
     LABEL: str | None  # the column that is learnt; None where content has no one label
@@ -88,6 +93,7 @@ def clean(
     """
     rows = _Rows(Dataset(raw).read())
     _malformed(rows, preprocess)
+    _unusable(rows, preprocess)
     contents = _mended(rows, preprocess, params)
     identities = {place: preprocess.identity(contents[place]) for place in rows.open()}
     _contradictions(rows, identities, preprocess.LABEL)
@@ -109,12 +115,23 @@ def _malformed(rows: _Rows, preprocess: Preprocess) -> None:
             rows.refuse(place, "malformed", problems[place])
         elif missing:
             rows.refuse(place, "missing_field", f"no {', '.join(missing)}")
-        elif preprocess.LABELS is not None and label not in preprocess.LABELS:
+        elif preprocess.LABEL is not None and preprocess.LABELS is not None and label not in preprocess.LABELS:
             rows.refuse(place, "unknown_label", f"{short(label)} is none of {', '.join(preprocess.LABELS)}")
         elif identity in seen:
             rows.refuse(place, "duplicate_id", f"an earlier row has the id {identity}")
         else:
             seen.add(identity)
+
+
+def _unusable(rows: _Rows, preprocess: Preprocess) -> None:
+    """What the task itself objects to."""
+    usable: Callable[[Mapping[str, Any]], tuple[str, str] | None] | None = getattr(preprocess, "usable", None)
+    if usable is None:
+        return
+    columns = {name: rows.column(name) for name in rows.table.column_names}
+    for place in rows.open():
+        if objection := usable({name: values[place] for name, values in columns.items()}):
+            rows.refuse(place, *objection)
 
 
 def _mended(rows: _Rows, preprocess: Preprocess, params: CleanParams) -> dict[int, Any]:

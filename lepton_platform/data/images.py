@@ -4,6 +4,7 @@ Torch-free and cheap to import: the data rooms, the learners and the service all
 them: a colour profile, where there is one, is not applied.
 """
 
+import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,25 @@ def encode_png(array: "Picture") -> bytes:
     return file.getvalue()
 
 
+def as_bytes(value: Any, field: str = "image") -> bytes:
+    """The bytes of a file in a line of JSON, ``{"$base64": "…"}``; ``ValueError`` names the field otherwise."""
+    if isinstance(value, bytes):
+        return value
+    text = value.get("$base64") if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(text, str):
+        raise ValueError(f'{field}: the bytes of a picture are needed, as {{"$base64": "…"}}')
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError(f"{field}: what stands under $base64 is not base64") from None
+
+
+def as_png(data: bytes) -> bytes:
+    """The file's picture as ``encode_png`` writes it, grey where it has no colours. Idempotent; ``ValueError`` as ``decode``'s."""
+    array = decode(data)
+    return encode_png(array[..., 0] if is_grey(array) else array)
+
+
 def grey(array: "Picture") -> "Picture":
     """(H, W) luminance (ITU-R BT.601) of (H, W, 3) RGB; what is grey already keeps its values exactly."""
     import numpy as np
@@ -80,6 +100,15 @@ def is_grey(array: "Picture") -> bool:
     return array.ndim == 2 or bool((array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all())
 
 
+def orientation_of(data: bytes) -> int:
+    """How the pixels are stored, 1 to 8 as EXIF and TIFF count; 1, upright, where the file does not say."""
+    with _opened(data, MAX_PIXELS) as image:
+        if image.format != "TIFF":
+            return _exif_orientation(image)
+        found = image.tag_v2.get(_ORIENTATION, 1)  # pyright: ignore[reportAttributeAccessIssue]
+        return found if found in range(1, 9) else 1
+
+
 def dhash(array: "Picture", side: int = 16, tolerance: int = 2) -> "NDArray[np.int8]":
     """Perceptual hash: how brightness goes on from cell to cell of a ``side`` by ``side`` grid, right and down.
 
@@ -93,6 +122,15 @@ def dhash(array: "Picture", side: int = 16, tolerance: int = 2) -> "NDArray[np.i
     cells = np.asarray(small, dtype=np.int16)
     steps = np.stack([np.diff(cells, axis=1)[:side], np.diff(cells, axis=0)[:, :side]])
     return (np.sign(steps) * (np.abs(steps) > tolerance)).astype(np.int8)
+
+
+def shingles(array: "Picture") -> set[str]:
+    """The set whose overlap with another's says how alike two pictures are: the steps of ``dhash``, each with its place.
+
+    Of a picture without steps, one colour, it is that colour's brightness.
+    """
+    steps = dhash(array).ravel().tolist()
+    return {f"{place}:{step}" for place, step in enumerate(steps) if step} or {f"flat:{int(grey(array).mean()) // 8}"}
 
 
 @contextmanager
@@ -145,18 +183,22 @@ def _check_pages(image: "Image.Image") -> None:
     image.seek(0)
 
 
-def _turn(image: "Image.Image") -> "Image.Transpose | None":
-    """What brings the picture upright. TIFF's own orientation is Pillow's care; a broken EXIF block says nothing."""
+def _exif_orientation(image: "Image.Image") -> int:
     from PIL import Image
 
-    if image.format == "TIFF":
-        return None
     exif: Any = Image.Exif()
     try:
         exif.load(image.info.get("exif"))
-        orientation = exif.get(_ORIENTATION)
+        found = exif.get(_ORIENTATION)
     except Exception:  # a damaged block raises whatever its parser stumbles over; the pixels are not to blame
-        return None
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _turn(image: "Image.Image") -> "Image.Transpose | None":
+    """What brings the picture upright; TIFF's own orientation is Pillow's care."""
+    from PIL import Image
+
     return {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -165,7 +207,7 @@ def _turn(image: "Image.Image") -> "Image.Transpose | None":
         6: Image.Transpose.ROTATE_270,
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
-    }.get(orientation)
+    }.get(1 if image.format == "TIFF" else _exif_orientation(image))
 
 
 def _rgb(image: "Image.Image") -> "Image.Image":

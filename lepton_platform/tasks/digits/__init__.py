@@ -1,0 +1,1 @@
+"""Which digit did a hand write?"""
