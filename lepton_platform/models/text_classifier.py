@@ -100,6 +100,7 @@ class TextClassifier(Labelling):
             "labels": list(self.labels),
             "max_tokens": params.max_tokens,
             "tokenizer": TOKENIZER,
+            "files": [TOKENIZER],  # what a service needs beside the network
             "inputs": ["input_ids", "attention_mask"],
         }
 

@@ -2,7 +2,7 @@
 
 An answer's way: event loop (read, check, encode) → a lane of the batcher (model) → the log's writer (durable) →
 event loop (send). Only small requests are encoded on the event loop; large ones have a thread, so that the
-health checks stay quick beside them.
+health checks stay quick beside them. Media are written while the model runs; their row waits for both.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +26,20 @@ from lepton_platform.serving.batching import Batcher, Group
 from lepton_platform.serving.body import check_headers, read_body
 from lepton_platform.serving.bundle import Bundle
 from lepton_platform.serving.engine import Engine
-from lepton_platform.serving.feedback import check_known, decode_feedback
+from lepton_platform.serving.feedback import FEEDBACK_BYTES, check_known, decode_feedback, truth_of
 from lepton_platform.serving.jsonbody import shown
 from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS
+from lepton_platform.serving.media_store import MediaStore, holds_media
 from lepton_platform.serving.metrics import Metrics
 from lepton_platform.serving.openapi import describe
 from lepton_platform.serving.prediction_log import DurableLog, LogUnavailable
 from lepton_platform.serving.protocols import Encoded, Json
-from lepton_platform.serving.rejected import Rejected, overloaded
+from lepton_platform.serving.rejected import Rejected, malformed, overloaded
 
-INLINE_BYTES = 4096  # a larger body is encoded in a thread
+INLINE_BYTES = 4096  # a larger body is encoded in a thread; a task may say less
+MEDIA_THREADS = 4  # files flushed side by side cost the disk little more than one
 RETRY_LOG_S = 5.0
-_FEEDBACK_BYTES = 65_536
+ANNOTATE = "annotate"  # of the query: answer with the input itself, the answer drawn on it
 logger = logging.getLogger("lepton.serving")
 
 
@@ -62,7 +64,9 @@ class _Running:
     batcher: Batcher
     predictions: DurableLog
     feedback: DurableLog
+    media: MediaStore
     threads: ThreadPoolExecutor
+    media_threads: ThreadPoolExecutor  # without media none is started
 
 
 class Service:
@@ -73,7 +77,10 @@ class Service:
         self.labels = bundle.labels
         self.metrics = Metrics(bundle.tag)
         self.schema = describe(bundle.task, bundle.tag, bundle.api, self.labels)
-        self.in_flight = 0
+        self.truth = truth_of(bundle.api)
+        self.inline_bytes: int = getattr(bundle.api, "INLINE_BYTES", INLINE_BYTES)
+        self.feedback_bytes: int = getattr(bundle.api, "MAX_FEEDBACK_BYTES", FEEDBACK_BYTES)
+        self.in_flight = self.held_bytes = 0
         self._running: _Running | None = None
 
     @contextlib.asynccontextmanager
@@ -87,13 +94,16 @@ class Service:
             batcher=Batcher(engine.run, self.bundle.limits, self.metrics.batch),
             predictions=DurableLog(folder, PREDICTIONS),
             feedback=DurableLog(folder, FEEDBACK),
+            media=MediaStore(folder),
             threads=ThreadPoolExecutor(1, "encode"),
+            media_threads=ThreadPoolExecutor(MEDIA_THREADS, "media"),
         )
         try:
             yield
         finally:
             running, self._running = self._running, None
             running.threads.shutdown()
+            running.media_threads.shutdown()
             running.batcher.close()
             running.predictions.close()
             running.feedback.close()
@@ -106,41 +116,82 @@ class Service:
 
     async def predict(self, request: Request) -> Response:
         api, started = self.bundle.api, time.perf_counter()
-        check_headers(request, api.CONTENT_TYPE, api.MAX_BODY_BYTES)
+        content_type = check_headers(request, api.CONTENT_TYPES, api.MAX_BODY_BYTES)
+        drawn = bool(request.scope["query_string"]) and self._is_drawn(request)
         running = self.running
-        with self._counted():
-            body = await read_body(request, api.MAX_BODY_BYTES)
-            inputs, items = await self._encode(running, body)
+        with self._counted() as hold:
+            body = await read_body(request, api.MAX_BODY_BYTES, hold)
+            inputs, parts = await self._encode(running, body, content_type, drawn)
+            del body
             self.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)
-            answers = await self._answer(running, inputs, items, started)
+            answers, known = await self._answer(running, inputs, parts, started)
+            if drawn:
+                return await self._drawn(running, inputs[0], {**answers[0], **known[0]})
         return reply({"predictions": answers, "model": self.bundle.tag})
 
+    def _is_drawn(self, request: Request) -> bool:
+        given = request.query_params.get(ANNOTATE, "false").lower()
+        if given not in {"true", "false"}:
+            raise malformed(f'"{ANNOTATE}" is true or false, not {shown(given)}.', ANNOTATE)
+        if given == "true" and not hasattr(self.bundle.api, "annotated"):
+            raise malformed(f"The answers of {self.bundle.task} cannot be drawn.", ANNOTATE)
+        return given == "true"
+
+    async def _drawn(self, running: _Running, value: Any, answer: Json) -> Response:
+        """The input with its answer drawn on it; ids and model are in the headers."""
+        draw: Callable[[Any, Json], tuple[bytes, str]] = self.bundle.api.annotated  # pyright: ignore[reportAttributeAccessIssue]
+        content, kind = await asyncio.get_running_loop().run_in_executor(running.threads, draw, value, answer)
+        return Response(content, 200, {"X-Prediction-Id": answer["id"], "X-Model": self.bundle.tag}, kind)
+
     @contextlib.contextmanager
-    def _counted(self) -> Any:
-        """Bound the requests whose bodies are held in memory."""
+    def _counted(self) -> Iterator[Callable[[int], None]]:
+        """Bound the requests, and the bytes of their bodies, that are held in memory.
+
+        Gives the function that a body's bytes are announced to: what would be too much is refused as it comes, not
+        by what a request says that it will send.
+        """
         most = self.bundle.max_requests
         if self.in_flight >= most:
             raise overloaded(f"{most} requests are being answered already.")
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self.held_bytes + size > self.bundle.max_held_bytes:
+                raise overloaded("The requests that are being answered fill the memory that is theirs.")
+            held += size
+            self.held_bytes += size
+
         self.in_flight += 1
         try:
-            yield
+            yield hold
         finally:
             self.in_flight -= 1
+            self.held_bytes -= held
 
-    async def _encode(self, running: _Running, body: bytes) -> tuple[list[Any], list[Encoded]]:
-        def work() -> tuple[list[Any], list[Encoded]]:
-            inputs = self.bundle.api.decode(body)
+    async def _encode(
+        self, running: _Running, body: bytes, content_type: str, alone: bool
+    ) -> tuple[list[Any], list[list[Encoded]]]:
+        def work() -> tuple[list[Any], list[list[Encoded]]]:
+            inputs = self.bundle.api.decode(body, content_type)
+            if alone and len(inputs) != 1:
+                raise malformed(f'"{ANNOTATE}" is for one input a request, not {len(inputs)}.', ANNOTATE)
             return inputs, running.engine.encoder.prepare(inputs)
 
-        if len(body) <= INLINE_BYTES:
+        if len(body) <= self.inline_bytes:
             return work()
         return await asyncio.get_running_loop().run_in_executor(running.threads, work)
 
-    async def _answer(self, running: _Running, inputs: list[Any], items: list[Encoded], started: float) -> list[Json]:
-        """Model and log; returns when the answers' rows are durable."""
+    async def _answer(
+        self, running: _Running, inputs: list[Any], parts: list[list[Encoded]], started: float
+    ) -> tuple[list[Json], list[Json]]:
+        """Model and log; returns when the answers' rows are durable: the answers, and what was logged beside each."""
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[list[Json]] = loop.create_future()
+        logged = [self.bundle.api.logged(value) for value in inputs]
+        kept: Future[list[Json]] | None = Future() if holds_media(logged) else None
         answers: list[Json] = []
+        known: list[Json] = []
         logged_at = 0.0
 
         def modelled(group: Group) -> None:  # in a lane
@@ -150,12 +201,23 @@ class Service:
                 return
             logged_at = time.perf_counter()
             self.metrics.stage_seconds["queue"].observe(group.taken_at - group.waiting_since)
+            if kept is None:
+                record(group.outputs, logged)
+            else:  # in a thread of the media's, or here if they are on the disk already
+                kept.add_done_callback(lambda _: record(group.outputs, logged))
+
+        def record(outputs: list[Any], values: list[Json]) -> None:
             latency_ms = round((logged_at - started) * 1e3, 3)
             try:
+                values = values if kept is None else kept.result()
                 rows: list[Json] = []
-                for value, output in zip(inputs, group.outputs, strict=True):
-                    answer, beside = self.bundle.api.answer(self.labels, output)
+                start = 0
+                for value, one in zip(values, parts, strict=True):
+                    stop = start + len(one)
+                    answer, beside = self.bundle.api.answer(self.labels, one, outputs[start:stop])
+                    start = stop
                     answers.append(answer)
+                    known.append(beside)
                     rows.append(self._row(value, answer, beside, latency_ms))
                 running.predictions.submit(rows, durable)
             except Exception as error:  # this request's, not the lane's
@@ -167,26 +229,27 @@ class Service:
             named = None if error else [{"id": i, **a} for i, a in zip(ids.result(), answers, strict=True)]
             loop.call_soon_threadsafe(_settle, finished, named, error)
 
-        running.batcher.submit(items, modelled)
+        running.batcher.submit([part for one in parts for part in one], modelled)
+        if kept is not None:
+            running.media_threads.submit(_keep, running.media, logged, kept)
         named = await finished
         for answer in named:
-            if "label" in answer:
-                self.metrics.predictions.labels(answer["label"]).inc()
-        return named
+            self.metrics.predictions.labels(answer.get("label", "")).inc()
+        return named, known
 
-    def _row(self, value: Any, answer: Json, beside: Json, latency_ms: float) -> Json:
+    def _row(self, value: Json, answer: Json, beside: Json, latency_ms: float) -> Json:
         """The log's row; the log adds id and time."""
         made = {"model": self.bundle.tag, "deployment": self.deployment}
-        return {**made, **self.bundle.api.logged(value), **answer, **beside, "latency_ms": latency_ms}
+        return {**made, **value, **answer, **beside, "latency_ms": latency_ms}
 
     async def feedback(self, request: Request) -> Response:
-        check_headers(request, "application/json", _FEEDBACK_BYTES)
+        check_headers(request, ("application/json",), self.feedback_bytes)
         running = self.running
-        with self._counted():
-            body = await read_body(request, _FEEDBACK_BYTES)
+        with self._counted() as hold:
+            body = await read_body(request, self.feedback_bytes, hold)
 
             def work() -> int:
-                items = decode_feedback(body, self.labels)
+                items = decode_feedback(body, self.labels, self.truth)
                 check_known(self.log_folder, self.bundle.task, items)
                 return len(running.feedback.append(items))
 
@@ -250,6 +313,17 @@ def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | No
         future.set_result(value)
     else:
         future.set_exception(error)
+
+
+def _keep(media: MediaStore, rows: list[Json], kept: "Future[list[Json]]") -> None:
+    """In a thread of the media's."""
+    try:
+        kept.set_result(media.keep(rows))
+    except OSError as error:
+        logger.error("media of the predictions log cannot be written: %r", error)
+        kept.set_exception(LogUnavailable(f"The log cannot be written: {error.strerror}."))
+    except Exception as error:
+        kept.set_exception(error)
 
 
 def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None) -> Starlette:

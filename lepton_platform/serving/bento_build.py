@@ -16,7 +16,7 @@ from typing import Any
 from lepton_platform.serving.bundle import MANIFEST, Bundle, version_of
 
 CREATED = datetime(2000, 1, 1, tzinfo=UTC)  # BentoML wants a time; the true one is in the ledger
-NEVER_LOADED = ("torch", "pandas", "transformers", "sklearn", "bentoml")
+NEVER_LOADED = ("torch", "torchvision", "pandas", "transformers", "sklearn", "bentoml")
 DOCKERFILE = """\
 # syntax=docker/dockerfile:1
 # Build in the Bento's folder:  docker build -f env/docker/Dockerfile -t {task}:{version} .
@@ -50,7 +50,7 @@ def try_it(staged: Path) -> dict[str, Any]:
     from lepton_platform.serving.offline import answer_inputs
 
     bundle = Bundle.load(staged)
-    inputs = bundle.api.decode(json.dumps(bundle.api.EXAMPLE).encode())
+    inputs = bundle.api.decode(json.dumps(bundle.api.EXAMPLE).encode(), "application/json")
     started = time.perf_counter()
     answers = [answer for answer, _ in answer_inputs(bundle, inputs)]
     import lepton_platform.serving.app  # noqa: F401 - everything that a service loads

@@ -1,20 +1,23 @@
 """Reading a request's body: no more than is allowed, no longer than is reasonable."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect, Request
 
 from lepton_platform.serving.rejected import Rejected, malformed, too_large
 
 BODY_TIMEOUT_S = 30.0
+SLOWEST_BYTES_S = 524_288  # a body that may be larger than this takes in BODY_TIMEOUT_S has the time that it takes
 
 
-def check_headers(request: Request, content_type: str, most_bytes: int) -> None:
-    """Refuse by the headers alone what need not be read."""
+def check_headers(request: Request, content_types: tuple[str, ...], most_bytes: int) -> str:
+    """Refuse by the headers alone what need not be read; returns the content type with its parameters."""
     given = request.headers.get("content-type", "")
     main, _, parameters = given.partition(";")
-    if main.strip().lower() != content_type:
-        raise Rejected(415, f"The content type must be {content_type}, not {given[:80] or 'missing'}.", "content-type")
+    if main.strip().lower() not in content_types:
+        wanted = " or ".join(content_types)
+        raise Rejected(415, f"The content type must be {wanted}, not {given[:80] or 'missing'}.", "content-type")
     charset = parameters.strip().lower()
     if charset.startswith("charset=") and charset[8:].strip('"') not in {"utf-8", "utf8", "us-ascii"}:
         raise Rejected(415, "The charset must be utf-8.", "content-type")
@@ -23,21 +26,27 @@ def check_headers(request: Request, content_type: str, most_bytes: int) -> None:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length[:20]) > most_bytes:
         raise _too_large(most_bytes)
+    return given
 
 
-async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The body, counted while it arrives: a length that lies, or none at all, changes nothing."""
+async def read_body(request: Request, most_bytes: int, hold: Callable[[int], None]) -> bytes:
+    """The body, counted while it arrives: a length that lies, or none at all, changes nothing.
+
+    ``hold`` is told of every part's bytes before they are kept, and may refuse them.
+    """
     parts: list[bytes] = []
     size = 0
+    timeout_s = max(BODY_TIMEOUT_S, most_bytes / SLOWEST_BYTES_S)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             async for part in request.stream():
                 size += len(part)
                 if size > most_bytes:
                     raise _too_large(most_bytes)
+                hold(len(part))
                 parts.append(part)
     except TimeoutError:
-        raise Rejected(408, f"The body did not arrive within {BODY_TIMEOUT_S:g} s.", "body") from None
+        raise Rejected(408, f"The body did not arrive within {timeout_s:g} s.", "body") from None
     except ClientDisconnect:
         raise malformed("The body ended before its length.", "body") from None
     return b"".join(parts)

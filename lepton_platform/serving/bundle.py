@@ -1,7 +1,7 @@
 """A Bento's folder as the service reads it.
 
 ``manifest.json`` what it was made of · ``src/lepton_platform`` the code that serves it, and no other ·
-``src/model`` model.onnx, config.json, tokenizer.json · the rest (bento.yaml, apis, env) is BentoML's.
+``src/model`` model.onnx, config.json and the files that it names · the rest (bento.yaml, apis, env) is BentoML's.
 """
 
 import hashlib
@@ -62,7 +62,11 @@ class Bundle:
         return int(self.manifest["service"]["max_requests"])
 
     @property
+    def max_held_bytes(self) -> int:
+        return int(self.manifest["service"]["max_held_mib"]) << 20
+
+    @property
     def limits(self) -> BatchLimits:
         """``lanes: 0`` in the parameters: one a core of the machine that serves."""
-        chosen = {k: v for k, v in self.manifest["service"].items() if k != "max_requests"}
+        chosen = {k: v for k, v in self.manifest["service"].items() if k not in {"max_requests", "max_held_mib"}}
         return BatchLimits(**{**chosen, "lanes": chosen["lanes"] or cores()})

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lepton_platform.serving.ids import HOUR_FORMAT
-from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS, compacted, read_log, segments
+from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS, compacted, hours, read_log, read_pieces, segments
+from lepton_platform.serving.media_store import sweep
 from lepton_platform.serving.prediction_log import sync_folder
 
 SETTLED = timedelta(minutes=2)  # after its end an hour receives no more rows
@@ -16,11 +17,14 @@ def compact_hour(predictions: Path, task: str, hour: str, now: datetime | None =
     """Write the hour's ``predictions.parquet`` (and ``feedback.parquet``), rows sorted by id; returns the first.
 
     Killed at any instant nothing is lost: the segments of an hour that is over are removed only when the Parquet
-    file is durable, and a row in both counts once. Run again, it takes in what came since.
+    file is durable, and a row in both counts once. Run again, it takes in what came since. Media go into the Parquet
+    file with their rows; their files are removed when no segment can name them any more.
     """
-    settled = (now or datetime.now(UTC)) >= hour_end(hour) + SETTLED
+    now = now or datetime.now(UTC)
+    settled = now >= hour_end(hour) + SETTLED
     for kind in (PREDICTIONS, FEEDBACK):
         _compact(predictions, task, hour, kind, settled)
+    sweep(predictions / task, _first_with_segments(predictions, task), now)
     return compacted(predictions, task, hour)
 
 
@@ -29,8 +33,6 @@ def hour_end(hour: str) -> datetime:
 
 
 def _compact(predictions: Path, task: str, hour: str, kind: str, settled: bool) -> None:
-    import pyarrow.parquet as pq
-
     read = segments(predictions, task, hour, kind)
     target = compacted(predictions, task, hour, kind)
     if not read and (target.is_file() or kind == FEEDBACK):
@@ -38,7 +40,7 @@ def _compact(predictions: Path, task: str, hour: str, kind: str, settled: bool) 
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}")
     try:
-        pq.write_table(read_log(predictions, task, hour, kind), fresh, compression="zstd")
+        _write(fresh, predictions, task, hour, kind)
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
         fresh.replace(target)
@@ -48,3 +50,21 @@ def _compact(predictions: Path, task: str, hour: str, kind: str, settled: bool) 
     if settled:
         for segment in read:
             segment.unlink()
+
+
+def _write(path: Path, predictions: Path, task: str, hour: str, kind: str) -> None:
+    """The hour in its order; where it holds media a row group for each ``PIECE_BYTES`` of them, one in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = read_log(predictions, task, hour, kind, media=False)
+    if not any(pa.types.is_binary(field.type) for field in rows.schema):
+        pq.write_table(rows, path, compression="zstd")
+        return
+    with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
+        for piece in read_pieces(predictions, task, hour, kind, schema=rows.schema):
+            writer.write_table(piece, row_group_size=piece.num_rows)
+
+
+def _first_with_segments(predictions: Path, task: str) -> str | None:
+    return next((hour for hour in hours(predictions, task) if segments(predictions, task, hour)), None)

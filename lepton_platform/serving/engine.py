@@ -45,5 +45,5 @@ class Engine:
 
     def warm_up(self) -> None:
         """Take the first call's costs (allocations, lazy imports) before anybody waits."""
-        inputs = self.api.decode(json.dumps(self.api.EXAMPLE).encode())
-        self.run(self.encoder.prepare(inputs))
+        inputs = self.api.decode(json.dumps(self.api.EXAMPLE).encode(), "application/json")
+        self.run([part for parts in self.encoder.prepare(inputs) for part in parts])

@@ -1,14 +1,17 @@
 """`POST /feedback`: what the right answers would have been.
 
-``{"feedback": [{"id": "<of a prediction>", "label": "fresh"}]}``. Each id must be of a prediction in the log: an
-unknown one is 404 and nothing of the request is kept, so that a mistyped id is noticed by who mistyped it. A second
-word on the same prediction is kept too; readers take the last.
+``{"feedback": [{"id": "<of a prediction>", "label": "fresh"}]}``; a task whose answers are no labels names what is
+true itself (``Truth``). Each id must be of a prediction in the log: an unknown one is 404 and nothing of the request
+is kept, so that a mistyped id is noticed by who mistyped it. A second word on the same prediction is kept too;
+readers take the last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lepton_platform.serving.classes import label_truth, label_truth_schema
 from lepton_platform.serving.ids import hour_of
 from lepton_platform.serving.jsonbody import kind, parse_object, shown
 from lepton_platform.serving.log_reader import find
@@ -16,11 +19,31 @@ from lepton_platform.serving.protocols import Json
 from lepton_platform.serving.rejected import Rejected, malformed, too_large
 
 FIELD = "feedback"
+FEEDBACK_BYTES = 65_536  # of a body, unless the task says more
 MAX_ITEMS = 256
 
 
-def decode_feedback(body: bytes, labels: Sequence[str]) -> list[dict[str, str]]:
-    """The request's items: prediction_id, label."""
+@dataclass(frozen=True)
+class Truth:
+    """What people may say of an answer: the name of the field, and of the log's column; its check; its JSON Schema.
+
+    ``check(value, where, labels)`` gives what the log keeps of a value; ``Rejected`` names what is wrong below ``where``.
+    """
+
+    name: str
+    check: Callable[[Any, str, Sequence[str]], Any]
+    schema: Callable[[Sequence[str]], Json]
+
+
+def truth_of(api: Any) -> Truth:
+    """The truth of a task's ``api``: its ``TRUTH``, ``truth`` and ``truth_schema``; a label where it has none."""
+    if not hasattr(api, "TRUTH"):
+        return Truth("label", label_truth, label_truth_schema)
+    return Truth(api.TRUTH, api.truth, api.truth_schema)
+
+
+def decode_feedback(body: bytes, labels: Sequence[str], truth: Truth) -> list[Json]:
+    """The request's items: ``prediction_id``, and what is true under the truth's name."""
     items = parse_object(body, (FIELD,))[FIELD]
     if not isinstance(items, list):
         raise malformed(f'"{FIELD}" must be an array, not {kind(items)}.', FIELD)
@@ -28,28 +51,27 @@ def decode_feedback(body: bytes, labels: Sequence[str]) -> list[dict[str, str]]:
         raise malformed(f'"{FIELD}" is empty; send at least one item.', FIELD)
     if len(items) > MAX_ITEMS:
         raise too_large(f'"{FIELD}" has {len(items)} items; the most is {MAX_ITEMS}.', FIELD)
-    return [_item(item, f"{FIELD}[{index}]", labels) for index, item in enumerate(items)]
+    return [_item(item, f"{FIELD}[{index}]", labels, truth) for index, item in enumerate(items)]
 
 
-def _item(item: Any, where: str, labels: Sequence[str]) -> dict[str, str]:
+def _item(item: Any, where: str, labels: Sequence[str], truth: Truth) -> Json:
     if not isinstance(item, dict):
-        raise malformed(f'{where} must be an object with "id" and "label", not {kind(item)}.', where)
-    for name in ("id", "label"):
-        if not isinstance(item.get(name), str):
-            problem = f"must be a string, not {kind(item[name])}" if name in item else "is missing"
-            raise malformed(f"{where}.{name} {problem}.", f"{where}.{name}")
+        raise malformed(f'{where} must be an object with "id" and "{truth.name}", not {kind(item)}.', where)
+    for name in ("id", truth.name):
+        if name not in item:
+            raise malformed(f"{where}.{name} is missing.", f"{where}.{name}")
     for name in item:
-        if name not in {"id", "label"}:
+        if name not in {"id", truth.name}:
             raise malformed(f"{where} has no field {shown(name)}.", where)
-    if item["label"] not in labels:
-        given, known = shown(item["label"]), ", ".join(labels)
-        raise malformed(f"{where}.label: there is no label {given}; the labels are: {known}.", f"{where}.label")
+    if not isinstance(item["id"], str):
+        raise malformed(f"{where}.id must be a string, not {kind(item['id'])}.", f"{where}.id")
+    said = truth.check(item[truth.name], f"{where}.{truth.name}", labels)
     if hour_of(item["id"].lower()) is None:
         raise malformed(f"{where}.id is not the id of a prediction (a UUIDv7).", f"{where}.id")
-    return {"prediction_id": item["id"].lower(), "label": item["label"]}
+    return {"prediction_id": item["id"].lower(), truth.name: said}
 
 
-def check_known(predictions: Path, task: str, items: Sequence[dict[str, str]]) -> None:
+def check_known(predictions: Path, task: str, items: Sequence[Json]) -> None:
     """``Rejected`` (404) names the first id that no prediction in the log has."""
     for index, item in enumerate(items):
         if find(predictions, task, item["prediction_id"]) is None:
@@ -57,14 +79,14 @@ def check_known(predictions: Path, task: str, items: Sequence[dict[str, str]]) -
             raise Rejected(404, f"{where}: no prediction has the id {item['prediction_id']}.", where)
 
 
-def feedback_schema(labels: Sequence[str]) -> Json:
+def feedback_schema(labels: Sequence[str], truth: Truth) -> Json:
     item = {
         "type": "object",
         "properties": {
             "id": {"type": "string", "format": "uuid", "description": "The id that came with the answer."},
-            "label": {"type": "string", "enum": list(labels)},
+            truth.name: truth.schema(labels),
         },
-        "required": ["id", "label"],
+        "required": ["id", truth.name],
         "additionalProperties": False,
     }
     return {

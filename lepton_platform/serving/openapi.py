@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from lepton_platform.serving.feedback import feedback_schema
+from lepton_platform.serving.feedback import feedback_schema, truth_of
 from lepton_platform.serving.protocols import Json, TaskApi
+
+JSON = "application/json"
 
 _ERRORS = {
     "408": "The body did not arrive in time.",
@@ -44,18 +46,41 @@ def _responses(name: str, *extra: tuple[str, str]) -> Json:
     return answers
 
 
-def _post(summary: str, request: str, answer: str, content_type: str, *extra: tuple[str, str]) -> Json:
-    content = {content_type: {"schema": {"$ref": f"#/components/schemas/{request}"}}}
-    body = {"required": True, "content": content}
-    name = request.removesuffix("Request")
+def _post(summary: str, name: str, answer: str, content: Json, *extra: tuple[str, str]) -> Json:
     return {
         "post": {
             "summary": summary,
-            "operationId": name[0].lower() + name[1:],
-            "requestBody": body,
+            "operationId": name,
+            "requestBody": {"required": True, "content": content},
             "responses": _responses(answer, *extra),
         }
     }
+
+
+def _predict(api: TaskApi) -> Json:
+    """The first content type's schema has the plain name, others add theirs: a document of one reads as it always did."""
+    content = {kind: {"schema": {"$ref": f"#/components/schemas/{_request(api, kind)}"}} for kind in api.CONTENT_TYPES}
+    route = _post("Answer inputs, in order.", "predict", "Predictions", content)
+    if hasattr(api, "annotated"):
+        about = "Answer one input with itself, the answer drawn on it; id and model are in X-Prediction-Id and X-Model."
+        parameter = {"name": "annotate", "in": "query", "schema": {"type": "boolean"}, "description": about}
+        route["post"]["parameters"] = [parameter]
+        route["post"]["responses"]["200"]["content"]["image/*"] = {"schema": {"type": "string", "format": "binary"}}
+    return route
+
+
+def _request(api: TaskApi, content_type: str) -> str:
+    """The name of a request's schema."""
+    return (
+        "PredictRequest" if content_type == api.CONTENT_TYPES[0] else f"PredictRequest-{content_type.replace('/', '-')}"
+    )
+
+
+def _requests(api: TaskApi) -> Json:
+    found = {_request(api, kind): api.request_schema(kind) for kind in api.CONTENT_TYPES}
+    if JSON in api.CONTENT_TYPES:
+        found[_request(api, JSON)]["examples"] = [api.EXAMPLE]
+    return found
 
 
 def _get(summary: str, content_type: str, *statuses: tuple[str, str]) -> Json:
@@ -79,12 +104,12 @@ def describe(task: str, model: str, api: TaskApi, labels: Sequence[str]) -> Json
         "openapi": "3.1.0",
         "info": {"title": task, "version": model, "description": f"Answers of the task {task}."},
         "paths": {
-            "/predict": _post("Answer inputs, in order.", "PredictRequest", "Predictions", api.CONTENT_TYPE),
+            "/predict": _predict(api),
             "/feedback": _post(
                 "Say what an answer should have been.",
-                "FeedbackRequest",
+                "feedback",
                 "Accepted",
-                "application/json",
+                _reference("FeedbackRequest"),
                 ("404", "No prediction has that id."),
             ),
             "/livez": _get("Does the process answer?", "application/json"),
@@ -95,9 +120,9 @@ def describe(task: str, model: str, api: TaskApi, labels: Sequence[str]) -> Json
         },
         "components": {
             "schemas": {
-                "PredictRequest": {**api.request_schema(), "examples": [api.EXAMPLE]},
+                **_requests(api),
                 "Predictions": predictions,
-                "FeedbackRequest": feedback_schema(labels),
+                "FeedbackRequest": feedback_schema(labels, truth_of(api)),
                 "Accepted": accepted,
                 "Error": _ERROR,
             }

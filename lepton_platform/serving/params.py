@@ -22,4 +22,5 @@ class ServeParams(Params):
     max_waiting: int = Field(2048, ge=1, description="Inputs that may wait; beyond, 503.")
     max_wait_s: float = Field(2.0, gt=0, description="A longer wait is refused with 503, seconds.")
     max_requests: int = Field(256, ge=1, description="Requests answered at a time; beyond, 503.")
+    max_held_mib: int = Field(256, ge=1, description="Request bodies held in memory at a time; beyond, 503.")
     rollout: RolloutParams = Field(default_factory=lambda: RolloutParams.model_validate({}))

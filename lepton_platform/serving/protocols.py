@@ -1,8 +1,8 @@
 """What the serving room asks of a task: its ``api`` module and its ``preprocess`` module.
 
-An input travels so: body → ``decode`` → inputs → ``Encoder.prepare`` → ``Encoded`` → ``Encoder.collate`` → the
-network's feeds → one row of its output → ``answer``. Serving knows none of them from inside: reviews, photos and
-recordings go through the same queue.
+An input travels so: body → ``decode`` → inputs → ``Encoder.prepare`` → the input's parts, ``Encoded`` → ``Encoder.collate``
+→ the network's feeds → a row of its output a part → ``answer``. A review is one part; a large photo is as many as it
+has tiles. Serving knows none of them from inside: reviews, photos and recordings go through the same queue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,52 +19,69 @@ Feeds = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Encoded:
-    """One input as the network takes it; ``size`` is what it costs (tokens, pixels, frames)."""
+    """One item as the network takes it; ``size`` is what it costs (tokens, pixels, frames).
+
+    Many wait at a time, so a payload is small: token ids, pixels as uint8, never what ``collate`` can make of it.
+    """
 
     payload: Any
     size: int
 
 
+Parts = Sequence[Encoded]  # of one input
+
+
 class Encoder(Protocol):
     """Turns inputs into arrays; made once, at the start of the service."""
 
-    def prepare(self, inputs: Sequence[Any]) -> list[Encoded]:
-        """Preprocess and encode, in order. ``Rejected`` names the field of an input that cannot be used."""
+    def prepare(self, inputs: Sequence[Any]) -> list[list[Encoded]]:
+        """Preprocess and encode: the parts of each input, in order, at least one.
+
+        ``Rejected`` names the field of an input that cannot be used.
+        """
         ...
 
     def collate(self, batch: Sequence[Encoded]) -> Feeds:
-        """Inputs of similar size as one batch, padded."""
+        """Items of similar size as one batch, padded."""
         ...
 
 
 class TaskApi(Protocol):
-    """A task's ``api`` module: what a request and an answer are."""
+    """A task's ``api`` module: what a request and an answer are.
 
-    CONTENT_TYPE: str
+    It may also have: ``REQUIREMENTS``, what the Bento installs for it; ``INLINE_BYTES``, up to which a body is read
+    and encoded on the event loop; ``MAX_FEEDBACK_BYTES``; ``TRUTH``, ``truth`` and ``truth_schema`` where what is
+    true of an input is not a label (see ``feedback.Truth``); and ``annotated(value, answer) -> (bytes, media type)``,
+    the input with its answer drawn on it. ``answer`` is then all that is known, what is logged beside it included.
+    """
+
+    CONTENT_TYPES: tuple[str, ...]
     MAX_BODY_BYTES: int
     MAX_INPUTS: int
-    EXAMPLE: Any
+    EXAMPLE: Any  # a request, as JSON
 
-    def decode(self, body: bytes) -> list[Any]:
-        """The inputs of a request; ``Rejected`` names what is wrong and where."""
+    def decode(self, body: bytes, content_type: str) -> list[Any]:
+        """The inputs of a request; ``content_type`` is the header's value. ``Rejected`` names what is wrong and where."""
         ...
 
     def encoder(self, model: Path, preprocess: ModuleType) -> Encoder:
         """The encoder for the model in this folder."""
         ...
 
-    def answer(self, labels: Sequence[str], output: np.ndarray) -> tuple[Json, Json]:
-        """One row of the network's output → (what is answered, what is logged beside it)."""
+    def answer(self, labels: Sequence[str], parts: Parts, outputs: Sequence[np.ndarray]) -> tuple[Json, Json]:
+        """An input's parts and a row of the network's output for each → (what is answered, what is logged beside it)."""
         ...
 
     def logged(self, value: Any) -> Json:
-        """What the log keeps of an input, named as the columns of the training rows are."""
+        """What the log keeps of an input, named as the columns of the training rows are; ``bytes`` are media."""
         ...
 
     def from_row(self, row: Json) -> Any:
         """An input from a row of a data set: the same service answers frozen test rows."""
         ...
 
-    def request_schema(self) -> Json: ...
+    def request_schema(self, content_type: str) -> Json:
+        """JSON Schema of a request of one of the ``CONTENT_TYPES``."""
+        ...
 
     def answer_schema(self, labels: Sequence[str]) -> Json: ...

@@ -6,16 +6,13 @@ A task's ``api`` module takes from here what it needs; photos and recordings wil
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lepton_platform.serving.jsonbody import kind, parse_object, unpaired
 from lepton_platform.serving.protocols import Encoded, Json
 from lepton_platform.serving.rejected import malformed, too_large
-
-if TYPE_CHECKING:
-    pass
 
 
 def decode_texts(body: bytes, field: str, max_texts: int, max_characters: int) -> list[str]:
@@ -65,14 +62,14 @@ class TextEncoder:
         self.tokenizer.enable_truncation(int(config["max_tokens"]))
         self.pad_id: int = int(config.get("pad_id") or self.tokenizer.token_to_id("[PAD]") or 0)
 
-    def prepare(self, inputs: Sequence[str]) -> list[Encoded]:
+    def prepare(self, inputs: Sequence[str]) -> list[list[Encoded]]:
         texts = [self.normalise(text) for text in inputs]
         for index, text in enumerate(texts):
             if not text:
                 where = f"{self.field}[{index}]"
                 raise malformed(f"{where} says nothing: it is empty once white space and markup are gone.", where)
         found = self.tokenizer.encode_batch(texts) if len(texts) > 1 else [self.tokenizer.encode(texts[0])]
-        return [Encoded(e.ids, len(e.ids)) for e in found]
+        return [[Encoded(e.ids, len(e.ids))] for e in found]
 
     def collate(self, batch: Sequence[Encoded]) -> dict[str, np.ndarray]:
         """→ input_ids, attention_mask: int64 [B, T]."""

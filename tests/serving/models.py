@@ -43,6 +43,6 @@ def write_model(folder: Path, words: Mapping[str, float] = WORDS, max_tokens: in
     graph = helper.make_graph(nodes, "bag_of_words", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
-    config = {"labels": ["rotten", "fresh"], "max_tokens": max_tokens}
+    config = {"labels": ["rotten", "fresh"], "max_tokens": max_tokens, "files": ["tokenizer.json"]}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder

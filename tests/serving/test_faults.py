@@ -1,7 +1,7 @@
 """A fault inside meets the request that brought it, as a 500, and nobody else."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,10 @@ def test_an_answer_that_cannot_be_made_is_500_and_the_service_goes_on(
     api = Bundle.load(bento).api
     real = api.answer
 
-    def answer(labels: Any, output: np.ndarray) -> Any:
-        if output[0] > 0:  # rotten
+    def answer(labels: Any, parts: Any, outputs: Sequence[np.ndarray]) -> Any:
+        if outputs[0][0] > 0:  # rotten
             raise RuntimeError("a fault of the task's")
-        return real(labels, output)
+        return real(labels, parts, outputs)
 
     monkeypatch.setattr(api, "answer", answer)
 

@@ -11,7 +11,7 @@ from lepton_platform.serving.texts import TextEncoder, decode_texts, texts_schem
 __all__ = ["answer", "answer_schema", "decode", "encoder", "from_command_line", "from_row", "logged", "request_schema"]
 
 FIELD = "texts"
-CONTENT_TYPE = "application/json"
+CONTENT_TYPES = ("application/json",)
 MAX_INPUTS = 256
 MAX_CHARACTERS = 10_000  # of one text
 MAX_BODY_BYTES = 1_048_576
@@ -19,7 +19,7 @@ REQUIREMENTS = ("ftfy", "tokenizers")  # what the Bento installs for this task
 EXAMPLE = {FIELD: ["A charming, thoughtful film that stays with you.", "Two hours that I will never get back."]}
 
 
-def decode(body: bytes) -> list[str]:
+def decode(body: bytes, content_type: str) -> list[str]:
     """The reviews of a request."""
     return decode_texts(body, FIELD, MAX_INPUTS, MAX_CHARACTERS)
 
@@ -37,7 +37,7 @@ def from_row(row: Json) -> str:
     return row["text"]
 
 
-def request_schema() -> Json:
+def request_schema(content_type: str) -> Json:
     return texts_schema(FIELD, MAX_INPUTS, MAX_CHARACTERS)
 
 
