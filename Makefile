@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 LEPTON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/lepton
-# uv does not read pip's configuration: hand its indexes on where there are any
+# uv does not read pip's configuration: hand its indexes and constraints on where there are any
+export UV_CONSTRAINT ?= $(shell python3 -m pip config get global.constraint 2>/dev/null)
 export UV_INDEX ?= $(shell python3 -m pip config get global.extra-index-url 2>/dev/null)
 export UV_INDEX_STRATEGY ?= unsafe-best-match
 
@@ -31,7 +32,7 @@ demo: install ## Install, run the graph for every task on real data, print what 
 install: .venv/installed ## Create .venv from requirements.lock
 
 lock: .venv/installed ## Resolve pyproject.toml anew into requirements.lock
-	.venv/bin/uv pip compile pyproject.toml --group dev --universal -q --no-annotate --no-emit-index-url -o requirements.lock
+	.venv/bin/uv pip compile pyproject.toml --group dev --universal -q --no-annotate --no-header --no-emit-index-url -o requirements.lock
 
 up: install ## Start the UI, the services and the monitoring, on loopback
 	@$(LEPTON) up
