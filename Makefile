@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 LEPTON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/lepton
 # uv does not read pip's configuration: hand its indexes and constraints on where there are any
-export UV_CONSTRAINT ?= $(shell python3 -m pip config get global.constraint 2>/dev/null)
+export UV_CONSTRAINT ?= $(shell python3 -m pip config list 2>/dev/null | sed -n "s/^global.constraint='\(.*\)'$$/\1/p")
 export UV_INDEX ?= $(shell python3 -m pip config get global.extra-index-url 2>/dev/null)
 export UV_INDEX_STRATEGY ?= unsafe-best-match
 
