@@ -66,7 +66,8 @@ def deploy(settings: Settings, task: str, run_id: str | None) -> "Decision":
     bento = bento_folder(settings, task)
     if not bento.is_dir():
         raise StageFailed(f"{task} has no Bento in {bento}. `lepton run {task}` builds it.")
-    return deployments.deploy(settings, task, bento=bento, test=test, params=rollout, run_id=run_id)
+    judge = load_part(task, "metrics").EVALUATOR
+    return deployments.deploy(settings, task, bento=bento, test=test, params=rollout, judge=judge, run_id=run_id)
 
 
 def is_judged(settings: Settings, task: str) -> bool:

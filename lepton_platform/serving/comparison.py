@@ -1,24 +1,48 @@
-"""Champion against challenger: both answer the same frozen rows, each with its own code, as they would be served."""
+"""Champion against challenger: both answer the same frozen rows, each with its own code, as they would be served.
+
+How good the answers are, the task's evaluator says: it is the one that the stage ``quality`` asked.
+"""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lepton_platform.serving import offline
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.stage import StageFailed
 
-LABEL = "label"  # of the test rows
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lepton_platform.training.bootstrap import Interval
+    from lepton_platform.training.evaluation import Sampling
+
+
+class Judge(Protocol):
+    """What is asked of a task's evaluator (``training.evaluation.Evaluator``)."""
+
+    @property
+    def headline_name(self) -> str: ...
+
+    def served(self, rows: "pa.Table", answers: Sequence[Mapping[str, Any]]) -> "pa.Table": ...
+
+    def headline(self, answers: "pa.Table") -> float: ...
+
+    def compare(self, one: "pa.Table", other: "pa.Table", sampling: "Sampling") -> "Interval": ...
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Accuracies on the same ``rows``; ``difference`` is challenger - champion with its 95 % interval."""
+    """The ``figure`` that decides, of both on the same ``rows``.
+
+    ``difference`` is challenger - champion, with its 95 % interval.
+    """
 
     rows: int
     champion: float
@@ -26,6 +50,7 @@ class Comparison:
     difference: float
     low: float
     high: float
+    figure: str = "accuracy"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,51 +64,62 @@ def verdict(found: Comparison, max_loss: float) -> tuple[bool, str]:
     is too small to show that promotes nobody).
     """
     figures = (
-        f"{found.challenger:.4f} against the champion's {found.champion:.4f} on the same {found.rows:,} rows, "
-        f"difference {found.difference:+.4f}, 95 % interval [{found.low:+.4f}, {found.high:+.4f}]"
+        f"{found.figure[:1].upper()}{found.figure[1:]} {found.challenger:.4f} against the champion's "
+        f"{found.champion:.4f} on the same {found.rows:,} rows, difference {found.difference:+.4f}, "
+        f"95 % interval [{found.low:+.4f}, {found.high:+.4f}]"
     )
     if found.high < 0:
-        return False, f"Refused: worse than the champion. Accuracy {figures}."
+        return False, f"Refused: worse than the champion. {figures}."
     if found.low < -max_loss:
-        return False, f"Refused: it may be worse by more than {max_loss:g}. Accuracy {figures}."
+        return False, f"Refused: it may be worse by more than {max_loss:g}. {figures}."
     better = "better" if found.low > 0 else "not worse"
-    return True, f"Promoted: {better} than the champion. Accuracy {figures}."
+    return True, f"Promoted: {better} than the champion. {figures}."
 
 
-def compare(champion: Path, challenger: Path, test: Path, params: RolloutParams) -> Comparison:
-    """Let both Bentos answer the rows of ``test`` (a data set with labels) and compare them row by row."""
-    from lepton_platform.training.bootstrap import paired_difference
+def compare(champion: Path, challenger: Path, test: Path, params: RolloutParams, judge: Judge) -> Comparison:
+    """Let both Bentos answer the rows of ``test`` (a data set with what is true) and compare them row by row."""
+    from lepton_platform.training.bootstrap import REPEATS
+    from lepton_platform.training.evaluation import Sampling
 
     rows = _rows(test, params.max_rows)
-    right = [_right(answers(bento, rows), rows) for bento in (challenger, champion)]
-    groups = [row[params.group] for row in rows] if params.group else None
-    difference, low, high = paired_difference(right[0], right[1], groups)
-    mean = [sum(scores) / len(scores) for scores in right]
-    return Comparison(len(rows), mean[1], mean[0], difference, low, high)
+    new, old = (judge.served(rows, answers(bento, _each(rows))) for bento in (challenger, champion))
+    found = judge.compare(new, old, Sampling(REPEATS, seed=0))
+    figures = judge.headline(old), judge.headline(new)
+    return Comparison(rows.num_rows, *figures, found.estimate, found.low, found.high, judge.headline_name)
 
 
-def _rows(test: Path, most: int) -> list[dict[str, Any]]:
+def _rows(test: Path, most: int) -> "pa.Table":
+    """The first by id, in the data set's order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     from lepton_platform.data.dataset import Dataset
 
-    rows = sorted(Dataset(test).read().to_pylist(), key=lambda row: row["id"])[:most]
-    if not rows:
+    wanted = sorted(Dataset(test).read(["id"])["id"].to_pylist())[:most]
+    if not wanted:
         raise StageFailed(f"{test} holds no test rows to compare on.")
-    return rows
+    tables = (pa.Table.from_batches([batch]) for batch in Dataset(test).batches())
+    return pa.concat_tables([table.filter(pc.field("id").isin(wanted)) for table in tables])
 
 
-def _right(given: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[float]:
-    """1.0 for a right answer; an input that the service would refuse is a wrong one."""
-    return [float(answer.get(LABEL) == row[LABEL]) for answer, row in zip(given, rows, strict=True)]
+def _each(rows: "pa.Table") -> Iterator[dict[str, Any]]:
+    for batch in rows.to_batches(100):
+        yield from batch.to_pylist()
 
 
-def answers(bento: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Bento's answers to rows, in order, from a process that runs the Bento's own code."""
-    lines = "".join(json.dumps(row, default=str) + "\n" for row in rows)
+def answers(bento: Path, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The Bento's answers to rows, in order, from a process that runs the Bento's own code.
+
+    An input that it refuses has ``{"error": …}``.
+    """
     command = [sys.executable, "-m", offline.__name__, str(bento.resolve())]
     quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, input=lines, cwd=bento / "src", env=quiet, capture_output=True, text=True, check=False
-    )
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as lines:  # pictures would fill the memory twice
+        lines.writelines(map(offline.write_line, rows))
+        lines.seek(0)
+        done = subprocess.run(
+            command, stdin=lines, cwd=bento / "src", env=quiet, capture_output=True, text=True, check=False
+        )
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-8:])
         raise StageFailed(f"The Bento in {bento} could not answer the test rows:\n{last}")

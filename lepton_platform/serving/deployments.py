@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.database import engine
 from lepton_platform.serving.bundle import MANIFEST
-from lepton_platform.serving.comparison import Comparison, compare, verdict
+from lepton_platform.serving.comparison import Comparison, Judge, compare, verdict
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.store import import_bento, stored, tag_of
 from lepton_platform.settings import Settings
@@ -126,16 +126,25 @@ def champion(settings: Settings, task: str) -> Deployment | None:
 
 
 def deploy(
-    settings: Settings, task: str, *, bento: Path, test: Path, params: RolloutParams, run_id: str | None = None
+    settings: Settings,
+    task: str,
+    *,
+    bento: Path,
+    test: Path,
+    params: RolloutParams,
+    judge: Judge,
+    run_id: str | None = None,
 ) -> Decision:
     """Offer a Bento: the first one serves; a later one takes over unless it is worse on the same ``test`` rows.
+
+    ``judge``: the task's evaluator.
 
     The Bento is put into the store either way. Offering the champion again changes nothing; offering again what
     the same champion has beaten on as many rows gives the same answer without a new row.
     """
     table = Deployments(settings)
     for _ in range(3):
-        decision = _decide(table, settings, task, bento, test, params, run_id)
+        decision = _decide(table, settings, task, bento, test, params, judge, run_id)
         if decision is not None:
             return decision
     raise RuntimeError(f"The champion of {task} changed three times while a challenger was being compared.")
@@ -148,6 +157,7 @@ def _decide(
     bento: Path,
     test: Path,
     params: RolloutParams,
+    judge: Judge,
     run_id: str | None,
 ) -> Decision | None:
     """``None``: the champion changed meanwhile, compare anew."""
@@ -155,7 +165,7 @@ def _decide(
     place = import_bento(settings.bentoml_home, bento)
     if current is not None and current.tag == tag:
         return Decision(current, True, False, f"Nothing to do: {tag} serves already, since {current.created_at}.")
-    promoted, reason, comparison = _judge(settings, current, place, test, params)
+    promoted, reason, comparison = _judge(settings, current, place, test, params, judge)
     before = table.by_tag(task, tag)
     if not promoted and before is not None and before.reason == reason and before.state == "refused":
         return Decision(before, False, False, reason)
@@ -179,14 +189,14 @@ def _decide(
 
 
 def _judge(
-    settings: Settings, current: Deployment | None, challenger: Path, test: Path, params: RolloutParams
+    settings: Settings, current: Deployment | None, challenger: Path, test: Path, params: RolloutParams, judge: Judge
 ) -> tuple[bool, str, Comparison | None]:
     if current is None:
         return True, "Promoted: there was no champion.", None
     place = stored(settings.bentoml_home, current.tag)
     if not place.is_dir():
         return True, f"Promoted: the champion {current.tag} is no longer in the Bento store.", None
-    comparison = compare(place, challenger, test, params)
+    comparison = compare(place, challenger, test, params, judge)
     return *verdict(comparison, params.max_loss), comparison
 
 

@@ -8,6 +8,7 @@ from lepton_platform.serving.jsonbody import kind, parse_object
 from lepton_platform.serving.multipart import parse_files
 from lepton_platform.serving.protocols import Json
 from lepton_platform.serving.rejected import malformed, too_large
+from lepton_platform.stage import StageFailed
 
 JSON, MULTIPART = "application/json", "multipart/form-data"
 CONTENT_TYPES = (JSON, MULTIPART)
@@ -77,3 +78,10 @@ def files_schema(content_type: str, field: str, most_files: int, most_bytes: int
 def as_multipart(field: str, content: bytes) -> Json:
     """One file as a request: keywords of ``httpx.post``."""
     return {"files": [(field, ("file", content, "application/octet-stream"))]}
+
+
+def file_of(given: str | bytes) -> bytes:
+    """What `lepton predict` was given, where the input is a file's content; ``StageFailed`` where there is no such file."""
+    if isinstance(given, str):
+        raise StageFailed(f"There is no file {given[:200]}: this task takes files.")
+    return given

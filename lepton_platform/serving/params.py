@@ -8,8 +8,11 @@ from lepton_platform.stage import Params
 class RolloutParams(Params):
     """When a challenger may take the champion's place; not part of the Bento."""
 
-    max_loss: float = Field(0.02, ge=0, description="Accuracy that may be lost at worst, with 95 % confidence.")
-    group: str | None = Field(None, description="Column of the test rows whose equal values belong together.")
+    max_loss: float = Field(
+        0.02,
+        ge=0,
+        description="Of the task's first figure (accuracy, AP50): the most that may be lost, at 95 % confidence.",
+    )
     max_rows: int = Field(5_000, ge=1, description="Test rows that both answer; the first by id.")
 
 

@@ -1,10 +1,15 @@
-"""Which code a Bento holds: the service's and the task's modules and all of this package that they import."""
+"""Which code a Bento holds: the service's and the task's modules and all of this package that they import.
+
+But for what needs the tools of training: a task's ``preprocess`` is shared with training, and what it imports for that
+alone, inside functions, has no use where those tools are not installed.
+"""
 
 import ast
 import shutil
 from pathlib import Path
 
 PACKAGE = "lepton_platform"
+TRAINING = {"torch", "torchvision", "transformers", "sklearn", "huggingface_hub"}  # never installed where a Bento runs
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package
 
 
@@ -14,8 +19,8 @@ def module_file(module: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def _imports(path: Path) -> set[str]:
-    """The modules of this package that a file imports, also inside functions; not those named for types only."""
+def imported(path: Path) -> set[str]:
+    """What a file imports, also inside functions; not what it names for types only."""
     found: set[str] = set()
     pending: list[ast.AST] = [ast.parse(path.read_text("utf-8"), str(path))]
     while pending:
@@ -28,11 +33,16 @@ def _imports(path: Path) -> set[str]:
             pending.extend(node.orelse)
         else:
             pending.extend(ast.iter_child_nodes(node))
-    return {name for name in found if name.split(".")[0] == PACKAGE and module_file(name)}
+    return found
+
+
+def trains(path: Path) -> bool:
+    """Does a file need the tools of training?"""
+    return not TRAINING.isdisjoint(name.split(".")[0] for name in imported(path))
 
 
 def closure(modules: list[str]) -> list[str]:
-    """The modules, what they import at any depth, and the packages that hold them; sorted."""
+    """The modules, what they import of this package at any depth, and the packages that hold them; sorted."""
     reached: set[str] = set()
     pending = list(modules)
     while pending:
@@ -42,7 +52,8 @@ def closure(modules: list[str]) -> list[str]:
         reached.add(module)
         path = module_file(module)
         assert path is not None, module
-        pending.extend(_imports(path))
+        found = {name: module_file(name) for name in imported(path) if name.split(".")[0] == PACKAGE}
+        pending.extend(name for name, file in found.items() if file is not None and not trains(file))
         pending.extend([module.rpartition(".")[0]] if "." in module else [])
     return sorted(reached)
 

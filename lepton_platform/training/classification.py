@@ -73,6 +73,12 @@ class Classification:
             table[f"p_{name}"] = pa.array(chances[:, number].astype(np.float32))
         return pa.table(table)
 
+    def served(self, rows: pa.Table, answers: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """→ id, group, label, predicted (null where the input was refused)."""
+        kept = [name for name in ("id", self.group) if name and name in rows.column_names]
+        said = pa.array([answer.get("label") for answer in answers], pa.string())
+        return pa.table({**{name: rows[name] for name in kept}, "label": rows[self.label], "predicted": said})
+
     def yardstick(self, train: pa.Table, rows: pa.Table, labels: Sequence[str]) -> pa.Table:
         return self.answers(rows, self.yardstick_scores(train, rows, labels), labels)
 

@@ -62,7 +62,28 @@ class Examples:
     rows: Sequence[Sequence[str]]
 
 
-Section = Forest | Confusion | Reliability | Examples
+@dataclass(frozen=True)
+class Curves:
+    """Lines in the unit square; a line is its name and its points, x rising."""
+
+    title: str
+    note: str
+    x: str
+    y: str
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures, each a PNG with a line of text below."""
+
+    title: str
+    note: str
+    pictures: Sequence[tuple[bytes, str]]
+    width: int = 240  # pixels that a picture is shown in
+
+
+Section = Forest | Confusion | Reliability | Examples | Curves | Gallery
 
 
 @dataclass(frozen=True)
@@ -70,13 +91,15 @@ class Evaluation:
     """All that is known of a model on the test rows.
 
     ``figures``: the content of metrics.json, JSON values. ``headline``: name and value of the figures that are
-    named first. ``gain``: model less yardstick on the same rows, in units of the first headline figure.
+    named first. ``gain``: model less yardstick on the same rows, in units of the first headline figure. ``pngs``:
+    pictures that sum it up, by name.
     """
 
     figures: Mapping[str, Any]
     headline: Sequence[tuple[str, Interval]]
     gain: Interval
     sections: Sequence[Section] = field(default=())
+    pngs: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Evaluator(Protocol):
@@ -89,6 +112,13 @@ class Evaluator(Protocol):
 
     def answers(self, rows: pa.Table, outputs: NDArray, labels: Sequence[str]) -> pa.Table:
         """The network's ``outputs`` on N ``rows`` as a table: id, what was true, what was answered, how surely."""
+        ...
+
+    def served(self, rows: pa.Table, answers: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """What a service answered to N ``rows``, as ``headline`` and ``compare`` take it.
+
+        Answers are as the service gives them; an input that it refused has ``{"error": …}`` and counts as wrong.
+        """
         ...
 
     def yardstick(self, train: pa.Table, rows: pa.Table, labels: Sequence[str]) -> pa.Table:

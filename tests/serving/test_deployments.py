@@ -16,11 +16,12 @@ from lepton_platform.serving.prediction_log import DurableLog
 from lepton_platform.serving.store import stored, tag_of
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
+from lepton_platform.tasks.sentiment.metrics import EVALUATOR
 from tests.serving.conftest import make_bento
 from tests.serving.models import WORDS
 
 TASK = "sentiment"
-RULE = RolloutParams(group="film_id")
+RULE = RolloutParams()
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +44,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
 
 def test_the_first_serves_and_the_same_again_changes_nothing(settings: Settings, bento: Path, frozen: Path) -> None:
     assert champion(settings, TASK) is None
-    first = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, run_id="run-1")
+    first = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR, run_id="run-1")
     assert first.promoted and first.changed and "no champion" in first.reason
     assert first.deployment.run_id == "run-1" and first.deployment.metrics["accuracy"] == 0.81
     assert champion(settings, TASK) == first.deployment
-    again = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, run_id="run-2")
+    again = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR, run_id="run-2")
     assert again.promoted and not again.changed and again.deployment == first.deployment
     assert len(Deployments(settings).history(TASK)) == 1
     assert stored(settings.bentoml_home, tag_of(bento)).is_dir()
@@ -56,16 +57,16 @@ def test_the_first_serves_and_the_same_again_changes_nothing(settings: Settings,
 def test_a_worse_one_is_refused_and_an_equal_one_is_not(
     settings: Settings, bento: Path, worse: Path, equal: Path, frozen: Path
 ) -> None:
-    first = deploy(settings, TASK, bento=bento, test=frozen, params=RULE)
-    refused = deploy(settings, TASK, bento=worse, test=frozen, params=RULE, run_id="r")
+    first = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR)
+    refused = deploy(settings, TASK, bento=worse, test=frozen, params=RULE, judge=EVALUATOR, run_id="r")
     assert not refused.promoted and refused.reason.startswith("Refused: worse than the champion")
     assert champion(settings, TASK) == first.deployment
     comparison = refused.deployment.comparison
     assert comparison is not None and comparison["champion"] == 1.0 and comparison["challenger"] == pytest.approx(2 / 3)
     assert refused.deployment.state == "refused" and refused.deployment.compared_with == tag_of(bento)
-    again = deploy(settings, TASK, bento=worse, test=frozen, params=RULE)
+    again = deploy(settings, TASK, bento=worse, test=frozen, params=RULE, judge=EVALUATOR)
     assert again.deployment == refused.deployment and not again.changed
-    promoted = deploy(settings, TASK, bento=equal, test=frozen, params=RULE)
+    promoted = deploy(settings, TASK, bento=equal, test=frozen, params=RULE, judge=EVALUATOR)
     assert promoted.promoted and promoted.changed and "not worse" in promoted.reason
     states = {d.tag: d.state for d in Deployments(settings).history(TASK)}
     assert states == {tag_of(bento): "retired", tag_of(worse): "refused", tag_of(equal): "champion"}
@@ -74,8 +75,8 @@ def test_a_worse_one_is_refused_and_an_equal_one_is_not(
 
 
 def test_a_better_one_takes_over(settings: Settings, bento: Path, worse: Path, frozen: Path) -> None:
-    deploy(settings, TASK, bento=worse, test=frozen, params=RULE)
-    decision = deploy(settings, TASK, bento=bento, test=frozen, params=RULE)
+    deploy(settings, TASK, bento=worse, test=frozen, params=RULE, judge=EVALUATOR)
+    decision = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR)
     assert decision.promoted and decision.reason.startswith("Promoted: better")
 
 
@@ -83,24 +84,24 @@ def test_the_champion_may_change_during_a_comparison(
     settings: Settings, bento: Path, worse: Path, equal: Path, frozen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison is made anew: a challenger is never promoted over one it was not compared with."""
-    deploy(settings, TASK, bento=worse, test=frozen, params=RULE)
+    deploy(settings, TASK, bento=worse, test=frozen, params=RULE, judge=EVALUATOR)
     real, calls = compare, []
 
     def meanwhile(*arguments: object) -> Comparison:
         calls.append(arguments)
         found = real(*arguments)  # pyright: ignore[reportArgumentType]
         if len(calls) == 1:
-            deploy(settings, TASK, bento=bento, test=frozen, params=RULE)
+            deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR)
         return found
 
     monkeypatch.setattr(deployments, "compare", meanwhile)
-    decision = deploy(settings, TASK, bento=equal, test=frozen, params=RULE)
+    decision = deploy(settings, TASK, bento=equal, test=frozen, params=RULE, judge=EVALUATOR)
     assert decision.promoted and decision.deployment.compared_with == tag_of(bento)
     assert [d.state for d in Deployments(settings).history(TASK)].count("champion") == 1
 
 
 def test_the_table_itself_holds_one_champion(settings: Settings, bento: Path, frozen: Path) -> None:
-    first = deploy(settings, TASK, bento=bento, test=frozen, params=RULE).deployment
+    first = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR).deployment
     values = {k: v for k, v in first.as_dict().items() if k != "id"}
     with pytest.raises(IntegrityError):
         Deployments(settings).write(values, None)
@@ -131,11 +132,11 @@ def test_a_bento_answers_rows_with_its_own_code(bento: Path) -> None:
 
 def test_what_is_no_bento_is_refused(settings: Settings, frozen: Path, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"no manifest\.json"):
-        deploy(settings, TASK, bento=tmp_path, test=frozen, params=RULE)
+        deploy(settings, TASK, bento=tmp_path, test=frozen, params=RULE, judge=EVALUATOR)
 
 
 def test_a_prediction_leads_to_its_bento_and_deployment(settings: Settings, bento: Path, frozen: Path) -> None:
-    decision = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, run_id="run-9")
+    decision = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR, run_id="run-9")
     tag = tag_of(bento)
     log = DurableLog(settings.predictions_dir / TASK, "predictions")
     [identifier] = log.append([{"model": tag, "deployment": "1", "text": "good", "label": "fresh", "score": 0.9}])

@@ -17,6 +17,7 @@ from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.store import tag_of
 from lepton_platform.settings import MARKER, Settings
 from lepton_platform.stage import StageFailed
+from lepton_platform.tasks.sentiment.metrics import EVALUATOR
 from tests.serving.conftest import make_bento
 
 TASK = "sentiment"
@@ -32,7 +33,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def started(settings: Settings, bento: Path, frozen: Path) -> Iterator[control.Started]:
-    deploy(settings, TASK, bento=bento, test=frozen, params=RULE)
+    deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR)
     service = control.start_service(settings, TASK, 0)
     assert control.wait_ready(service.url, 60, service.pid), service.log.read_text()
     yield service
@@ -114,7 +115,7 @@ def test_a_new_champion_takes_over_and_nobody_is_refused(
     threads = [threading.Thread(target=keep_asking) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert deploy(settings, TASK, bento=other, test=frozen, params=RULE).promoted
+    assert deploy(settings, TASK, bento=other, test=frozen, params=RULE, judge=EVALUATOR).promoted
     until = time.monotonic() + 60
     while time.monotonic() < until and (not seen or seen[-1] != tag_of(other)):
         stop.wait(0.2)
