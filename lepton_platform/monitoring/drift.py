@@ -135,7 +135,7 @@ def drift(
     if current.num_rows < params.min_rows:
         why = f"{current.num_rows} rows are too few to judge; min_rows is {params.min_rows}."
         return _written(replace(nothing, why=why), out)
-    served = _by_hash_of_id(current, params.max_rows)
+    served = by_hash_of_id(current, params.max_rows)
     trained = _reference("inputs", reference, part, params, downloads, cache)
     answered = _reference("answers", answers, part, params, downloads, cache)
     n_current, n_reference, n_answers = served.num_rows, len(trained.signals), len(answered.signals)
@@ -181,7 +181,7 @@ def _verdict(counted: DriftResult, report: DriftReport, chance: Mapping[str, flo
     return replace(result, state="passed", why=why)
 
 
-def _by_hash_of_id(rows: pa.Table, max_rows: int) -> pa.Table:
+def by_hash_of_id(rows: pa.Table, max_rows: int) -> pa.Table:
     """At most ``max_rows`` rows: those whose ids have the smallest hashes, in that order; the same ones every time."""
     hashes = [hashlib.sha256(str(identity).encode()).digest() for identity in rows[ID].to_pylist()]
     order = sorted(range(len(hashes)), key=hashes.__getitem__)

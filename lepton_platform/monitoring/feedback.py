@@ -1,10 +1,12 @@
 """Labelled feedback becomes rows of the next training set: predictions and labels joined into ``labels.jsonl``.
 
-The file is versioned with the data. It holds one JSON object a line, in the order of the ids, and the same feedback
+What is true may be a label or any other JSON value, such as boxes; media of the inputs are ``{"$base64": …}``. The file
+is versioned with the data. It holds one JSON object a line, in the order of the ids, and the same feedback
 always leaves the same bytes, whatever the order in which it came. What is in the file stays there, though the logs
 that it came from are pruned one day.
 """
 
+import base64
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,76 +18,94 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ID, TIME, LABEL, AT = "id", "event_time", "label", "at"
+ID, TIME, AT = "id", "event_time", "at"
+LABEL = "label"  # what is true, where the task says nothing else
+BASE64 = "$base64"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What one export did. ``total``: lines in the file; ``contradicted``: ids that were given more than one label."""
+    """What one export did. ``total``: lines in the file; ``contradicted``: ids that were given more than one truth.
+
+    ``missing``: ids whose input the log no longer has, as when a media file was deleted; they wait like unknown ones.
+    """
 
     added: int
     changed: int
     contradicted: int
     unknown: int
     total: int
+    missing: int = 0
 
 
 @dataclass(frozen=True)
 class _Said:
-    """The last label that an id was given, and whether there had been another."""
+    """The last truth that an id was given, and whether there had been another."""
 
-    label: str
+    truth: Any
     contradicted: bool
 
 
-def last_labels(feedback: pa.Table) -> dict[str, _Said]:
-    """The last word on each id. ``feedback``: columns ``id``, ``label``, ``at`` and perhaps ``feedback_id``.
+def last_words(feedback: pa.Table, truth: str = LABEL) -> dict[str, _Said]:
+    """The last word on each id. ``feedback``: columns ``id``, ``at``, that of the ``truth``, perhaps ``feedback_id``.
 
-    Of two words at one instant that with the greater ``feedback_id`` (or label) wins: the order of rows plays no part.
+    Of two words at one instant that with the greater ``feedback_id`` (or truth) wins: the order of rows plays no part.
     """
     said: dict[str, _Said] = {}
     if not feedback.num_rows:
         return said
-    again = "feedback_id" if "feedback_id" in feedback.column_names else LABEL
-    columns = (feedback[name].to_pylist() for name in (ID, AT, again, LABEL))
-    for identity, _, _, label in sorted(zip(*columns, strict=True)):
-        before = said.get(identity)
-        contradicted = before is not None and (before.contradicted or before.label != label)
-        said[identity] = _Said(label, contradicted)
+    words = [json.dumps(value, sort_keys=True) for value in feedback[truth].to_pylist()]  # can be put in an order
+    again = feedback["feedback_id"].to_pylist() if "feedback_id" in feedback.column_names else words
+    for identity, _, _, word in sorted(
+        zip(feedback[ID].to_pylist(), feedback[AT].to_pylist(), again, words, strict=True)
+    ):
+        value, before = json.loads(word), said.get(identity)
+        contradicted = before is not None and (before.contradicted or before.truth != value)
+        said[identity] = _Said(value, contradicted)
     return said
 
 
 def export_labels(
-    *, predictions: Iterable[pa.Table], feedback: pa.Table, labels: Path, inputs: Sequence[str]
+    *,
+    predictions: Iterable[pa.Table],
+    feedback: pa.Table,
+    labels: Path,
+    inputs: Sequence[str],
+    truth: str = LABEL,
 ) -> Exported:
     """Bring ``labels`` (``data/<task>/labels.jsonl``) up to date with the logs.
 
     ``predictions``: pieces of the log with ``id``, ``at`` and those of ``inputs`` that the log has; one at a time is
-    held in memory. A line is ``{"id", "event_time", "label"}`` and the input's columns.
-    ``feedback``: as for ``last_labels``. Feedback on an id that no log knows is counted and waits: it is taken as soon
+    held in memory. A line is ``{"id", "event_time", "<truth>"}`` and the input's columns.
+    ``feedback``: as for ``last_words``. Feedback on an id that no log knows is counted and waits: it is taken as soon
     as its prediction is read. Written beside the file and renamed; not touched where nothing is new.
     """
-    said = last_labels(feedback)
+    said = last_words(feedback, truth)
     lines, foreign = _read(labels)
     added = changed = 0
     found: set[str] = set()
+    missing: set[str] = set()
     for row in _asked_for(predictions, said, inputs):
         identity = row[ID]
+        if any(value is None for value in row.values()):
+            missing.add(identity)
+            continue
         found.add(identity)
         known = json.loads(lines[identity]) if identity in lines else {}  # a column that people added by hand stays
-        line = _dump({**known, **_line(row, said[identity].label)})
+        line = _dump({**known, **_line(row), truth: said[identity].truth})
         added += identity not in lines
         changed += identity in lines and lines[identity] != line
         lines[identity] = line
     for identity in set(said) & set(lines) - found:  # the log was pruned, the line is here: a later label still counts
-        line = _dump({**json.loads(lines[identity]), LABEL: said[identity].label})
+        line = _dump({**json.loads(lines[identity]), truth: said[identity].truth})
         changed += lines[identity] != line
         lines[identity] = line
         found.add(identity)
     if added or changed:
         _write(labels, [*foreign, *(lines[identity] for identity in sorted(lines))])
     contradicted = sum(word.contradicted for identity, word in said.items() if identity in found)
-    return Exported(added, changed, contradicted, len(set(said) - found), len(lines) + len(foreign))
+    unknown = len(set(said) - found - missing)
+    return Exported(added, changed, contradicted, unknown, len(lines) + len(foreign), len(missing - found))
 
 
 def _dump(value: Mapping[str, Any]) -> str:
@@ -103,9 +123,13 @@ def _asked_for(
         yield from piece.filter(pc.is_in(piece[ID], value_set=wanted)).to_pylist()
 
 
-def _line(row: Mapping[str, Any], label: str) -> dict[str, Any]:
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
     at = row[AT].astimezone(UTC).isoformat(timespec="microseconds")
-    return {**{name: value for name, value in row.items() if name != AT}, TIME: at, LABEL: label}
+    return {**{name: _plain(value) for name, value in row.items() if name != AT}, TIME: at}
+
+
+def _plain(value: Any) -> Any:
+    return {BASE64: base64.b64encode(value).decode("ascii")} if isinstance(value, bytes) else value
 
 
 def _read(path: Path) -> tuple[dict[str, str], list[str]]:

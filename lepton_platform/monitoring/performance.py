@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lepton_platform.monitoring.feedback import last_labels
+from lepton_platform.monitoring.feedback import last_words
 
 CONFIDENCE = 0.95
 
@@ -60,7 +60,7 @@ def performance(
     ``predictions``: pieces of the log with ``id``, ``at``, ``label``, ``model``, ``latency_ms``. ``feedback``: ``id``,
     ``label``, ``at``; feedback that came after the window on an answer in it counts.
     """
-    said = {identity: word.label for identity, word in last_labels(feedback).items()}
+    said = {identity: word.truth for identity, word in last_words(feedback).items()}
     models, labels, minutes = Counter(), Counter(), Counter()
     right, asked = Counter(), Counter()
     latencies = [np.empty(0)]

@@ -103,19 +103,31 @@ def champion_versions(settings: Settings, task: str) -> dict[str, str]:
     return all_versions(settings, task, manifest["versions"])
 
 
-def served(settings: Settings, task: str, since: datetime, tag: str) -> "pa.Table | None":
-    """What this Bento answered since then, or ``None`` where there are no predictions at all."""
+def served(settings: Settings, task: str, since: datetime, tag: str, most: int) -> "pa.Table | None":
+    """What this Bento answered since then, or ``None`` where there are no predictions at all.
+
+    At most ``most`` rows, chosen by the hash of their ids, so that of inputs that are media no others are read. A row
+    whose input is gone is left out; the log's reader has named it.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from lepton_platform.monitoring.drift import by_hash_of_id
     from lepton_platform.serving.log_reader import read_all
 
-    found = list(read_all(settings.predictions_dir, task, since=since.astimezone(UTC).strftime(HOUR)))
-    if not found:
+    hour = since.astimezone(UTC).strftime(HOUR)
+    recent = (pc.field("at") >= pa.scalar(since, pa.timestamp("us", tz="UTC"))) & (pc.field("model") == tag)
+    pieces = read_all(settings.predictions_dir, task, since=hour, media=False)
+    named = [piece.filter(recent).select(["id"]) for piece in pieces]
+    if not named:
         return None
-    whole = pa.concat_tables(found, promote_options="default")
-    recent = pc.field("at") >= pa.scalar(since, pa.timestamp("us", tz="UTC"))
-    return whole.filter(recent & (pc.field("model") == tag))
+    ids = set(by_hash_of_id(pa.concat_tables(named), most)["id"].to_pylist())
+    found = list(read_all(settings.predictions_dir, task, since=hour, ids=ids))
+    if not found:
+        return pa.table({"id": pa.array([], pa.string())})
+    rows = pa.concat_tables(found, promote_options="default")
+    content = load_part(task, "preprocess").CONTENT
+    return rows.filter(pc.field(content).is_valid()) if content in rows.column_names else rows
 
 
 def check_drift(settings: Settings, task: str, window: timedelta, now: datetime) -> "DriftResult":
@@ -128,7 +140,7 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     part, versions = load_part(task, "drift"), champion_versions(settings, task)
     test = table(settings, versions["dataset"], "test")
     answers = room.held_out_answers(table(settings, versions["compressed"], "predictions"), test, part.GROUP)
-    current = served(settings, task, now - window, champion_tag(settings, task))
+    current = served(settings, task, now - window, champion_tag(settings, task), params.max_rows)
     out = settings.path("reports", task, "drift")
     out.mkdir(parents=True, exist_ok=True)
     return room.drift(
@@ -162,6 +174,7 @@ def export_labels(settings: Settings, task: str) -> "Exported":
     logs = settings.predictions_dir
     said = list(read_all(logs, task, FEEDBACK))
     words = pa.concat_tables(said, promote_options="default") if said else read_log(logs, task, "never", FEEDBACK)
-    content = load_part(task, "preprocess").CONTENT
+    content, truth = load_part(task, "preprocess").CONTENT, getattr(load_part(task, "api"), "TRUTH", room.LABEL)
+    predictions = read_all(logs, task, ids=set(words["id"].to_pylist()))
     labels = labels_file(settings, task)
-    return room.export_labels(predictions=read_all(logs, task), feedback=words, labels=labels, inputs=[content])
+    return room.export_labels(predictions=predictions, feedback=words, labels=labels, inputs=[content], truth=truth)
