@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
+NOTHING, IGNORED = -1, -2  # labels of padding, and of boxes inside which nothing is learnt
 _CANDIDATES = 2_000  # the surest so many enter the suppression, whose work grows with their square
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lepton_platform.models.boxes import IGNORED
 from lepton_platform.models.detector import FeatureParams, Features, conv, initialise
 
-NOTHING, IGNORED = -1, -2  # labels of padding, and of boxes inside which nothing is learnt
 _PRIOR = 0.01  # how likely a place holds a class, before anything is learnt (Lin et al., 2017, arXiv:1708.02002)
 _LARGEST = 6.0  # of a side's logarithm: 400 strides
 
@@ -151,16 +151,8 @@ def row_losses(dense: Tensor, places_BA3: Tensor, boxes_BM4: Tensor, labels_BM: 
     logits_BAC = dense[:, :, 4:]
     label_BA = labels_BM.gather(1, found.box).clamp(min=0)
     target_BAC = F.one_hot(label_BA, logits_BAC.shape[2]) * (found.score * found.positive)[:, :, None]
-    classes = varifocal(logits_BAC, target_BAC.to(logits_BAC.dtype)).sum(2) * found.counted
+    wanted = target_BAC.to(logits_BAC.dtype)
+    classes = F.binary_cross_entropy_with_logits(logits_BAC, wanted, reduction="none").sum(2) * found.counted
     box_BA4 = boxes_BM4.gather(1, found.box[:, :, None].expand(-1, -1, 4))
     missing = (1 - pair_iou(dense[:, :, :4], box_BA4, generalised=True)) * found.score * found.positive
     return (classes + _BOX_WEIGHT * missing).mean(1) * _PLACES_A_BOX
-
-
-def varifocal(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
-    """Cross entropy in which sure negatives count little and positives by what they should say.
-
-    Zhang et al., 2020, arXiv:2008.13367.
-    """
-    weight = torch.where(targets > 0, targets, alpha * logits.detach().sigmoid() ** gamma)
-    return weight * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

@@ -5,12 +5,13 @@ from html import escape
 from math import ceil, floor, isnan
 
 from lepton_platform.training.calibration import Bin
-from lepton_platform.training.evaluation import Confusion, Forest
+from lepton_platform.training.evaluation import Confusion, Curves, Forest
 
 _ROW = 26  # pixels
 _NAMES = 230
 _PLOT = 400
 _FIGURES = 190
+_SIDE, _LEFT, _TOP = 360, 54, 12  # of the unit square that curves are drawn in
 
 
 def _svg(width: float, height: float, label: str, body: Sequence[str]) -> str:
@@ -83,31 +84,49 @@ def confusion(chart: Confusion) -> str:
     return _svg(left + len(labels) * size + 4, top + len(labels) * size, chart.title, body)
 
 
-def reliability(bins: Sequence[Bin], title: str) -> str:
-    """Accuracy against confidence, the diagonal of a calibrated model, and what chance allows around it."""
-    side, left, top = 360, 54, 12
+def curves(chart: Curves) -> str:
+    """Lines in the unit square, named in the upper right corner."""
+    body = _unit_square(chart.x, chart.y)
+    for number, (name, points) in enumerate(chart.lines):
+        css = f"curve n{number % 4}"
+        if points:
+            path = " ".join(f"{_LEFT + x * _SIDE:.1f},{_TOP + (1 - y) * _SIDE:.1f}" for x, y in points)
+            body.append(f'<polyline points="{path}" class="{css}"/>')
+        y = _TOP + 16 + number * 20
+        body += [_line(_LEFT + _SIDE + 16, y, _LEFT + _SIDE + 40, y, css), _text(_LEFT + _SIDE + 48, y + 4, name)]
+    return _svg(_LEFT + _SIDE + 230, _TOP + _SIDE + 52, chart.title, body)
+
+
+def _unit_square(x_name: str, y_name: str) -> list[str]:
+    """Its grid from 0 to 1, the numbers and the names of both axes."""
     body = []
     for i in range(0, 11, 2):
-        x, y = left + i / 10 * side, top + side - i / 10 * side
+        x, y = _LEFT + i / 10 * _SIDE, _TOP + _SIDE - i / 10 * _SIDE
         body += [
-            _line(x, top, x, top + side, "grid"),
-            _line(left, y, left + side, y, "grid"),
-            _text(x, top + side + 20, f"{i / 10:.1f}", "axis", "middle"),
-            _text(left - 10, y + 4, f"{i / 10:.1f}", "axis", "end"),
+            _line(x, _TOP, x, _TOP + _SIDE, "grid"),
+            _line(_LEFT, y, _LEFT + _SIDE, y, "grid"),
+            _text(x, _TOP + _SIDE + 20, f"{i / 10:.1f}", "axis", "middle"),
+            _text(_LEFT - 10, y + 4, f"{i / 10:.1f}", "axis", "end"),
         ]
-    body.append(_line(left, top + side, left + side, top, "diagonal"))
+    body.append(_text(_LEFT + _SIDE / 2, _TOP + _SIDE + 42, x_name, "axis", "middle"))
+    body.append(
+        f'<text transform="translate(14 {_TOP + _SIDE / 2:.0f}) rotate(-90)" text-anchor="middle" class="axis">'
+        f"{escape(y_name)}</text>"
+    )
+    return body
+
+
+def reliability(bins: Sequence[Bin], title: str) -> str:
+    """Accuracy against confidence, the diagonal of a calibrated model, and what chance allows around it."""
+    body = _unit_square("confidence", "accuracy")
+    body.append(_line(_LEFT, _TOP + _SIDE, _LEFT + _SIDE, _TOP, "diagonal"))
     most = max((one.rows for one in bins), default=1)
     for one in bins:
-        x, y = left + one.confidence * side, top + side - one.accuracy * side
-        high, low = (top + side - value * side for value in reversed(one.consistent))
+        x, y = _LEFT + one.confidence * _SIDE, _TOP + _SIDE - one.accuracy * _SIDE
+        high, low = (_TOP + _SIDE - value * _SIDE for value in reversed(one.consistent))
         body += [
             _line(x, high, x, low, "chance"),
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{3 + 6 * (one.rows / most) ** 0.5:.1f}" class="dot">'
             f"<title>{one.rows} rows, confidence {one.confidence:.3f}, accuracy {one.accuracy:.3f}</title></circle>",
         ]
-    body.append(_text(left + side / 2, top + side + 42, "confidence", "axis", "middle"))
-    body.append(
-        f'<text transform="translate(14 {top + side / 2:.0f}) rotate(-90)" text-anchor="middle" class="axis">'
-        "accuracy</text>"
-    )
-    return _svg(left + side + 14, top + side + 52, title, body)
+    return _svg(_LEFT + _SIDE + 14, _TOP + _SIDE + 52, title, body)

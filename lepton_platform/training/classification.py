@@ -16,6 +16,7 @@ from lepton_platform.training.evaluation import (
     Evaluation,
     Examples,
     Forest,
+    Gallery,
     Reliability,
     Sampling,
     Section,
@@ -24,6 +25,7 @@ from lepton_platform.training.evaluation import (
 _DECIMALS = 6  # of probabilities and figures: what is beyond depends on the machine's order of summation
 _FEW_GROUPS = 30  # below, intervals by group are too narrow; see ``bootstrap``
 _EXCERPT_CHARACTERS = 300
+_PICTURE_PIXELS = 112  # that a small picture is shown in
 
 
 class Slice(NamedTuple):
@@ -41,7 +43,7 @@ class Classification:
     ``label``: the column of truths. ``group``: the column whose equal values mark rows that resemble each other, so
     that intervals are made by drawing whole groups; ``None`` where rows are independent. ``yardstick_scores``:
     (train rows, test rows, labels) → (N, C) probabilities of a simple method. ``slices``: parts of the rows.
-    ``excerpt``: each row as a person is shown it.
+    ``excerpt``: each row as a person is shown it. ``picture``: each row as a PNG, where rows are pictures.
     """
 
     label: str
@@ -50,6 +52,7 @@ class Classification:
     yardstick_scores: Callable[[pa.Table, pa.Table, Sequence[str]], NDArray]
     slices: Callable[[pa.Table], Sequence[Slice]]
     excerpt: Callable[[pa.Table], Sequence[str]]
+    picture: Callable[[pa.Table], Sequence[bytes]] | None = None
     mistakes: int = 20
     headline_name: str = "accuracy"
 
@@ -106,7 +109,7 @@ class Classification:
                 (f"accuracy of {self.yardstick_name}", measured.baseline),
             ),
             gain=measured.gain,
-            sections=measured.sections(self.excerpt(rows)),
+            sections=measured.sections(rows),
         )
 
 
@@ -143,7 +146,7 @@ class _Measured:
         named = {"accuracy": self.accuracy, "f1": self.f1, "ece": self.ece}
         against = {"baseline_accuracy": self.baseline, "baseline_f1": self.baseline_f1, "gain": self.gain}
         return {
-            **_flat(named | against),
+            **flat(named | against),
             "ece_by_chance": round(self.ece_by_chance, _DECIMALS),
             "baseline": self.kind.yardstick_name,
             "n_test": len(self.right),
@@ -157,13 +160,13 @@ class _Measured:
                     "dimension": part.dimension,
                     "name": part.name,
                     "n": int(part.inside.sum()),
-                    **_flat({"accuracy": mine, "baseline_accuracy": theirs}),
+                    **flat({"accuracy": mine, "baseline_accuracy": theirs}),
                 }
                 for part, mine, theirs in self.slices
             ],
         }
 
-    def sections(self, excerpts: Sequence[str]) -> list[Section]:
+    def sections(self, rows: pa.Table) -> list[Section]:
         slices = [(f"{s.dimension}: {s.name}", int(s.inside.sum()), mine, b.estimate) for s, mine, b in self.slices]
         return [
             Forest(
@@ -181,7 +184,7 @@ class _Measured:
                 f"{self.ece_by_chance:.3f}.",
                 calibration.reliability(self.confidence, self.right),
             ),
-            self._mistakes(excerpts),
+            self._mistakes(rows),
         ]
 
     def _drawn(self) -> str:
@@ -194,19 +197,20 @@ class _Measured:
             f"resemble each other, and drawing rows would make the intervals too narrow.{few}"
         )
 
-    def _mistakes(self, excerpts: Sequence[str]) -> Examples:
+    def _mistakes(self, rows: pa.Table) -> Examples | Gallery:
         wrong = np.flatnonzero(self.right == 0)
         surest = wrong[np.argsort(-self.confidence[wrong], kind="stable")][: self.kind.mistakes]
-        table = self.answers.take(pa.array(surest)).to_pylist()
-        return Examples(
-            "Most confident mistakes",
-            "Where the model was surest and wrong: label errors, irony, and what it has yet to learn.",
-            ("id", "true", "answered", "confidence", "row"),
-            [
-                (str(r["id"]), r["label"], r["predicted"], f"{r['score']:.3f}", _short(excerpts[i]))
-                for i, r in zip(surest, table, strict=True)
-            ],
-        )
+        chosen = pa.array(surest)
+        table, these = self.answers.take(chosen).to_pylist(), rows.take(chosen)
+        title = "Most confident mistakes"
+        note = "Where the model was surest and wrong: label errors, rare cases, and what it has yet to learn."
+        told = [(str(r["id"]), r["label"], r["predicted"], f"{r['score']:.3f}") for r in table]
+        if self.kind.picture is not None:
+            captions = [f"{name}: {true}, answered {said} ({sure})" for name, true, said, sure in told]
+            pictures = list(zip(self.kind.picture(these), captions, strict=True))
+            return Gallery(title, note, pictures, _PICTURE_PIXELS)
+        lines = [(*four, _short(text)) for four, text in zip(told, self.kind.excerpt(these), strict=True)]
+        return Examples(title, note, ("id", "true", "answered", "confidence", "row"), lines)
 
 
 def _check_same_rows(one: pa.Table, other: pa.Table) -> None:
@@ -276,7 +280,7 @@ def _of_class(counts: NDArray, number: int) -> dict[str, float | int]:
     }
 
 
-def _flat(figures: Mapping[str, Interval]) -> dict[str, Any]:
+def flat(figures: Mapping[str, Interval]) -> dict[str, Any]:
     """``{"accuracy": …}`` → ``accuracy`` and ``accuracy_ci95``; what is not a number becomes null."""
     flat: dict[str, Any] = {}
     for name, figure in figures.items():

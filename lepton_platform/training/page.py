@@ -3,12 +3,22 @@
 Nothing is loaded and nothing runs: style and drawings are in the file, and there is no script.
 """
 
+from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 
 from lepton_platform.training import charts
 from lepton_platform.training.bootstrap import Interval
-from lepton_platform.training.evaluation import Confusion, Evaluation, Examples, Forest, Reliability, Section
+from lepton_platform.training.evaluation import (
+    Confusion,
+    Curves,
+    Evaluation,
+    Examples,
+    Forest,
+    Gallery,
+    Reliability,
+    Section,
+)
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --dim: #5b6876; --line: #d9e0e7; --page: #f6f8fa; --card: #fff;
@@ -32,9 +42,13 @@ svg .axis { fill: var(--dim); font-size: 12px; } svg .figure { font-size: 12px; 
 svg .count { font-size: 20px; font-weight: 600; } svg .grid { stroke: var(--line); }
 svg .diagonal { stroke: var(--dim); stroke-dasharray: 4 4; } svg .dot, svg .right { fill: var(--good); }
 svg .wrong { fill: var(--bad); } svg .whisker { stroke: var(--good); stroke-width: 2.5; }
-svg .reference { fill: var(--mark); } svg .chance { stroke: var(--dim); stroke-width: 7; stroke-opacity: .35; }
+svg .reference { fill: var(--mark); } svg .curve { fill: none; stroke-width: 2; stroke: var(--good); }
+svg .curve.n1 { stroke: var(--mark); } svg .curve.n2 { stroke: var(--bad); } svg .curve.n3 { stroke: var(--dim); }
+svg .chance { stroke: var(--dim); stroke-width: 7; stroke-opacity: .35; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; } th, td { text-align: left; vertical-align: top;
   padding: .4rem .6rem; border-bottom: 1px solid var(--line); } th { color: var(--dim); font-weight: 500; }
+.gallery { display: flex; flex-wrap: wrap; gap: .75rem; } figure { margin: 0; } figure img { display: block;
+  max-width: 100%; border-radius: 6px; image-rendering: pixelated; } figcaption { color: var(--dim); font-size: .8rem; }
 td.wide { min-width: 18rem; overflow-wrap: anywhere; } details { margin-top: .75rem; } summary { cursor: pointer; }
 """
 
@@ -71,6 +85,11 @@ def _section(section: Section) -> str:
     elif isinstance(section, Confusion):
         rows = [(name, *map(str, row)) for name, row in zip(section.labels, section.counts, strict=True)]
         body = charts.confusion(section) + _figures(("true", *(f"answered {name}" for name in section.labels)), rows)
+    elif isinstance(section, Curves):
+        rows = [(name, f"{x:.2f}", f"{y:.3f}") for name, points in section.lines for x, y in points[::10]]
+        body = charts.curves(section) + _figures(("line", section.x, section.y), rows)
+    elif isinstance(section, Gallery):
+        body = _gallery(section)
     else:
         body = _reliability(section)
     return (
@@ -85,6 +104,15 @@ def _reliability(section: Reliability) -> str:
     ]
     drawing = charts.reliability(section.bins, section.title)
     return drawing + _figures(("confidence between", "rows", "mean confidence", "accuracy"), rows)
+
+
+def _gallery(section: Gallery) -> str:
+    figures = (
+        f'<figure style="width: {section.width}px"><img width="{section.width}" alt="{escape(caption)}" '
+        f'src="data:image/png;base64,{b64encode(png).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for png, caption in section.pictures
+    )
+    return f'<div class="gallery">{"".join(figures)}</div>'
 
 
 def _figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

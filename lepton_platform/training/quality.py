@@ -1,5 +1,6 @@
 """The stage ``quality``: how good the model is on rows never seen, and whether it beats the yardstick."""
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ class QualityParams(Params):
         0.0,
         ge=-1,
         le=1,
-        description="The gate: the lower 95 % bound of (model - yardstick), as a share of the rows, must be above this.",
+        description="The gate: the lower 95 % bound of (model - yardstick), in units of the headline figure, must be above this.",
     )
     bootstrap_repeats: int = Field(2_000, ge=100, description="Draws behind every interval.")
     seed: int = Field(0, ge=0, description="Of the draws.")
@@ -98,5 +99,6 @@ def _result(rows: int, evaluation: Evaluation, verdict: str) -> StageResult:
             "summary_md": "\n".join(["| figure | value | 95 % interval |", "|---|---|---|", *lines]),
             "report_path": "quality.html",
             "gain_ci95": [evaluation.gain.low, evaluation.gain.high],
+            **{f"{name}_png": b64encode(png).decode() for name, png in evaluation.pngs.items()},
         },
     )
