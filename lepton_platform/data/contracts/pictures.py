@@ -1,45 +1,36 @@
 """Expectations of a column of cleaned pictures: PNG files, whose size stands in their first bytes (PNG, §11.2.1)."""
 
-from lepton_platform.data.contracts.suite import SQL, Expectation
+from lepton_platform.data.contracts.suite import Expectation, rows
 
 _SIGNATURE = "89504E470D0A1A0A"
 
 
 def readable(column: str) -> Expectation:
     """Every value begins as a PNG does, with its header."""
-    return {
-        "type": SQL,
-        "unexpected_rows_query": (
-            f"SELECT id, hex({column}[1:8]) AS first_bytes FROM {{batch}} "
-            f"WHERE hex({column}[1:8]) <> '{_SIGNATURE}' OR octet_length({column}) < 33"
-        ),
-        "description": f"Every '{column}' is a PNG file.",
-    }
+    return rows(
+        f"SELECT id, hex({column}[1:8]) AS first_bytes FROM {{batch}} "
+        f"WHERE hex({column}[1:8]) <> '{_SIGNATURE}' OR octet_length({column}) < 33",
+        f"Every '{column}' is a PNG file.",
+    )
 
 
 def sides(column: str, shortest_px: int, longest_px: int) -> Expectation:
     """Width and height as the file's header says."""
-    return {
-        "type": SQL,
-        "unexpected_rows_query": (
-            f"SELECT id, width, height FROM (SELECT id, {side(column, 'width')} AS width, "
-            f"{side(column, 'height')} AS height FROM {{batch}}) "
-            f"WHERE width IS NULL OR height IS NULL OR least(width, height) < {shortest_px} "
-            f"OR greatest(width, height) > {longest_px}"
-        ),
-        "description": f"'{column}' is {shortest_px} to {longest_px} pixels wide and high.",
-    }
+    return rows(
+        f"SELECT id, width, height FROM (SELECT id, {side(column, 'width')} AS width, "
+        f"{side(column, 'height')} AS height FROM {{batch}}) "
+        f"WHERE width IS NULL OR height IS NULL OR least(width, height) < {shortest_px} "
+        f"OR greatest(width, height) > {longest_px}",
+        f"'{column}' is {shortest_px} to {longest_px} pixels wide and high.",
+    )
 
 
 def all_different(column: str) -> Expectation:
     """No two files are the same, byte for byte."""
-    return {
-        "type": SQL,
-        "unexpected_rows_query": (
-            f"SELECT min(id) AS id, count(*) AS copies FROM {{batch}} GROUP BY md5({column}) HAVING count(*) > 1"
-        ),
-        "description": f"No two rows share '{column}'.",
-    }
+    return rows(
+        f"SELECT min(id) AS id, count(*) AS copies FROM {{batch}} GROUP BY md5({column}) HAVING count(*) > 1",
+        f"No two rows share '{column}'.",
+    )
 
 
 def side(column: str, name: str) -> str:

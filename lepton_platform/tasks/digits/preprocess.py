@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lepton_platform.data import images
+from lepton_platform.data.image_statistics import STATISTICS, descriptors, statistics
 from lepton_platform.data.images import as_png as normalise
 from lepton_platform.data.images import decode
 from lepton_platform.features.views import Column, Entity, FeatureView, Given
@@ -44,46 +45,24 @@ def shingles(content: bytes) -> set[str]:
 
 
 def statistics_of(rows: "pa.Table", given: Given) -> Mapping[str, Any]:
-    from lepton_platform.data.image_statistics import statistics
-
-    return statistics([decode(data) for data in rows[CONTENT].to_pylist()], STATISTICS)
+    return statistics([decode(data) for data in rows[CONTENT].to_pylist()], _MEASURED)
 
 
 def descriptor_of(rows: "pa.Table", given: Given) -> Mapping[str, Any]:
     import pyarrow as pa
 
-    from lepton_platform.data.image_statistics import descriptors
-
     found = descriptors([decode(data) for data in rows[CONTENT].to_pylist()], CELLS)
     return {"descriptor": pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1])}
 
 
-STATISTICS = (
-    "width",
-    "height",
-    "brightness",
-    "contrast",
-    "sharpness",
-    "fine_detail",
-    "texture",
-    "dark_share",
-    "bright_share",
-)
+_MEASURED = ("width", "height", "brightness", "contrast", "sharpness", "fine_detail", "texture", "bright_share")
 _DIGIT = Entity("digit_id", "id", "One picture of a digit, by its stable id.")
 FEATURE_VIEWS = (
     FeatureView(
         name="image_statistics",
         entity=_DIGIT,
-        columns=(
-            Column("width", "int64", "Pixels."),
-            Column("height", "int64", "Pixels."),
-            Column("brightness", "float32", "Mean luminance, 0 to 1."),
-            Column("contrast", "float32", "Standard deviation of the luminance."),
-            Column("sharpness", "float32", "Variance of the luminance's Laplacian."),
-            Column("fine_detail", "float32", "Share of the power above a quarter of the sampling rate."),
-            Column("texture", "float32", "Entropy of the local binary patterns, in bits."),
-            Column("dark_share", "float32", "Of the pixels."),
-            Column("bright_share", "float32", "Of the pixels."),
+        columns=tuple(
+            Column(name, "int64" if name in ("width", "height") else "float32", STATISTICS[name]) for name in _MEASURED
         ),
         function=statistics_of,
         reads=(CONTENT,),

@@ -1,0 +1,1 @@
+"""Where are the trees in an aerial photo?"""
