@@ -3,12 +3,12 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.features.materialize import ROWS
@@ -23,7 +23,32 @@ class DatasetParams(Params):
     test_share: float = Field(0.15, gt=0, lt=1, description="Of all groups, chosen by a hash of their names.")
     validation_share: float = Field(0.15, gt=0, lt=1, description="Of the groups that are not in the test split.")
     salt: str = Field("lepton", description="Another salt, another draw. It is part of the test split: leave it.")
+    test_groups: list[str] = Field(
+        default_factory=list, description="If named, these and no others are the test split."
+    )
+    validation_groups: list[str] = Field(
+        default_factory=list, description="If named, these and no others are the validation split."
+    )
     rows_per_query: int = Field(100_000, ge=1, description="Rows asked of the feature store at a time.")
+
+    @model_validator(mode="after")
+    def _in_one_split(self) -> "DatasetParams":
+        if twice := sorted(set(self.test_groups) & set(self.validation_groups)):
+            raise ValueError(f"{', '.join(twice)} cannot be in test_groups and in validation_groups")
+        return self
+
+    def split_of(self, group: str) -> Split:
+        """Its split: the one that names it; else by the hash of its name, among the splits that name no group."""
+        if group in self.test_groups:
+            return "test"
+        if group in self.validation_groups:
+            return "validation"
+        return split_of(
+            group,
+            test_share=0 if self.test_groups else self.test_share,
+            validation_share=0 if self.validation_groups else self.validation_share,
+            salt=self.salt,
+        )
 
 
 def dataset(
@@ -65,6 +90,7 @@ def dataset(
         "test_share": params.test_share,
         "validation_share": params.validation_share,
         "rows": rows.num_rows,
+        **{name: groups for name in ("test_groups", "validation_groups") if (groups := getattr(params, name))},
         "splits": told,
     }
     (out / "splits.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -158,10 +184,21 @@ def _require_values(view: FeatureView, values: pa.ChunkedArray, nullable: bool, 
 
 def _assign(rows: pa.Table, group: str, params: DatasetParams) -> list[Split]:
     """Each row's split; a row without a group is a group of its own, by its id."""
-    shares: dict[str, Any] = params.model_dump(include={"test_share", "validation_share", "salt"})
     names = [g if g is not None else i for g, i in zip(_strings(rows, group), _strings(rows, "id"), strict=True)]
-    known: dict[str, Split] = {name: split_of(name, **shares) for name in set(names)}
+    known: dict[str, Split] = {name: params.split_of(name) for name in set(names)}
+    _require_groups(params, known, group)
     return [known[name] for name in names]
+
+
+def _require_groups(params: DatasetParams, known: Mapping[str, Split], group: str) -> None:
+    missing = sorted({*params.test_groups, *params.validation_groups} - set(known))
+    if missing:
+        there = sorted(known)
+        more = f" and {len(there) - 20} more" if len(there) > 20 else ""
+        raise StageFailed(
+            f"dataset: no row has the {group} {', '.join(missing)}. The groups are: {', '.join(there[:20])}{more}.",
+            {"missing": missing, "groups": there[:1_000]},
+        )
 
 
 def _strings(rows: pa.Table, name: str) -> list[str]:
