@@ -153,7 +153,8 @@ def _filled(flat: Row, folder: Path, path: Path, media: bool) -> Row:
     """A row with its media's bytes in place of what stands for them."""
     for name, value in flat.items():
         if type(value) is dict and is_media(value):
-            flat[name] = (content_of(folder, value) or _swept(path, flat, name, value)) if media else UNREAD
+            content = content_of(folder, value) if media else UNREAD
+            flat[name] = _swept(path, flat, name, value) if content is None else content
     return flat
 
 

@@ -84,11 +84,14 @@ def _touched(path: Path, size: int) -> bool:
 def _write(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}-{next(_counter)}")
     try:
-        with fresh.open("xb", buffering=0) as file:
+        handle = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
             view = memoryview(content)
             while view:
-                view = view[file.write(view) :]
-            os.fsync(file.fileno())
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         fresh.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ from lepton_platform.data.dataset import Dataset
 from lepton_platform.serving.bento import bento as build_bento
 from lepton_platform.serving.control import wait_ready
 from lepton_platform.serving.params import ServeParams
-from lepton_platform.tasks.sentiment import api, preprocess
+from lepton_platform.tasks import load_part
 from tests.serving.models import WORDS, write_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,12 @@ INPUTS = ("contract", "features", "dataset", "model", "quality")
 
 
 def make_bento(folder: Path, words: dict[str, float] | None = None, **params: Any) -> Path:
-    """Run the stage on small inputs; returns the Bento's folder."""
+    """A Bento of reviews, with a bag of words."""
+    return build(folder, "sentiment", lambda compressed: write_model(compressed, words or WORDS), **params)
+
+
+def build(folder: Path, task: str, write: Callable[[Path], Path], **params: Any) -> Path:
+    """Run the stage on small inputs; ``write`` leaves the model. Returns the Bento's folder."""
     inputs = {name: folder / name for name in INPUTS}
     for name, path in inputs.items():
         path.mkdir(parents=True, exist_ok=True)
@@ -38,14 +43,14 @@ def make_bento(folder: Path, words: dict[str, float] | None = None, **params: An
     out.mkdir()
     build_bento(
         **inputs,
-        compressed=write_model(folder / "compressed", words or WORDS),
+        compressed=write(folder / "compressed"),
         out=out,
         params=ServeParams.model_validate(params),
-        task="sentiment",
+        task=task,
         all_params={"serve": params, "train": {"seed": 1}},
         versions={"dataset": "0123.dir"},
-        api=api,
-        preprocess=preprocess,
+        api=load_part(task, "api"),
+        preprocess=load_part(task, "preprocess"),
     )
     return out
 

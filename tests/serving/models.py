@@ -1,6 +1,7 @@
-"""A real model that is made in milliseconds: a bag of words as ONNX, with a tokenizer of its own.
+"""Real models that are made in milliseconds, as ONNX: no training, no torch.
 
-Each word has a weight; a text's logits are -sum and +sum of its words' weights. No training, no torch.
+A bag of words with a tokenizer of its own: each word has a weight, a text's logits are -sum and +sum of its words'. A
+classifier of pictures that says in which tenth of the columns a picture is brightest. A detector of bright squares.
 """
 
 import json
@@ -46,3 +47,67 @@ def write_model(folder: Path, words: Mapping[str, float] = WORDS, max_tokens: in
     config = {"labels": ["rotten", "fresh"], "max_tokens": max_tokens, "files": ["tokenizer.json"]}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder
+
+
+def _save(folder: Path, nodes: list, constants: list, inputs: list, outputs: list, config: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = helper.make_graph(nodes, "network", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, folder / "model.onnx")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    return folder
+
+
+def write_classifier(folder: Path) -> Path:
+    """(B, 1, 28, 28) uint8 → logits (B, 10): the mean brightness of each tenth of the columns, an eighth of a level each."""
+    weights = np.zeros((28 * 28, 10), np.float32)
+    for pixel in range(28 * 28):
+        weights[pixel, pixel % 28 * 10 // 28] = 1 / (8 * 28 * 2.8)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["levels"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", 1, 28, 28])]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 10])]
+    config = {"labels": list("0123456789"), "files": [], "input": {"channels": 1, "size": [28, 28]}}
+    return _save(folder, nodes, [numpy_helper.from_array(weights, "weights")], inputs, outputs, config)
+
+
+CELL = 16  # of the detector: a box is as large, and bright cells of this grid are what it finds
+
+
+def write_detector(folder: Path) -> Path:
+    """(B, 3, H, W) uint8 → (B, A, 5): a cell's corners, and (mean brightness - 128) / 8 as its logit."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["levels"], to=TensorProto.FLOAT),
+        helper.make_node("AveragePool", ["levels"], ["cells"], kernel_shape=[CELL, CELL], strides=[CELL, CELL]),
+        helper.make_node("ReduceMean", ["cells"], ["mean"], axes=[1], keepdims=1),  # (B, 1, h, w)
+        helper.make_node("Sub", ["mean", "middle"], ["above"]),
+        helper.make_node("Div", ["above", "eight"], ["score"]),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "cell"], ["steps"]),
+        helper.make_node("CumSum", ["steps", "across"], ["x2"]),
+        helper.make_node("CumSum", ["steps", "down"], ["y2"]),
+        helper.make_node("Sub", ["x2", "cell"], ["x1"]),
+        helper.make_node("Sub", ["y2", "cell"], ["y1"]),
+        helper.make_node("Concat", ["x1", "y1", "x2", "y2", "score"], ["together"], axis=1),  # (B, 5, h, w)
+        helper.make_node("Reshape", ["together", "rows"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["dense"], perm=[0, 2, 1]),
+    ]
+    numbers = {"middle": 128.0, "eight": 8.0, "zero": 0.0, "cell": float(CELL)}
+    constants = [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in numbers.items()]
+    constants += [
+        numpy_helper.from_array(np.array(value, np.int64), name) for name, value in [("across", 3), ("down", 2)]
+    ]
+    constants.append(numpy_helper.from_array(np.array([0, 5, -1], np.int64), "rows"))
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", 3, "H", "W"])]
+    outputs = [helper.make_tensor_value_info("dense", TensorProto.FLOAT, ["B", "A", 5])]
+    config = {
+        "labels": ["tree"],
+        "files": [],
+        "input": {"channels": 3, "size": None, "multiple": 32},
+        "postprocess": {"score_threshold": 0.5, "iou_threshold": 0.5, "max_detections": 300},
+    }
+    return _save(folder, nodes, constants, inputs, outputs, config)
