@@ -98,6 +98,8 @@ def average_precision(scores: NDArray, right: NDArray, counted: NDArray, truths:
     hits = np.cumsum(np.asarray(right, dtype=np.float64)[..., order], axis=-1)
     said = np.cumsum(np.asarray(counted, dtype=np.float64)[..., order], axis=-1)
     truths = np.asarray(truths, dtype=np.float64)
+    if not order.size:  # nothing was answered
+        return np.where(np.broadcast_to(truths, hits.shape[:-1]) > 0, 0.0, np.nan)
     precision = hits / np.maximum(said, 1e-12)
     precision = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
     recall = hits / np.maximum(truths, 1e-12)[..., None]

@@ -82,7 +82,7 @@ class BoxEvaluation:
         said = []
         for answer, core in zip(answers, cores, strict=True):
             boxes = answer.get("boxes", [])
-            corners = np.array([[box[name] for name in _CORNERS] for box in boxes]).reshape(-1, 4)
+            corners = np.array([box["box"] for box in boxes]).reshape(-1, 4)
             kept = np.ones(len(boxes), dtype=bool) if core is None else in_core(corners, core)
             said.append(
                 [
