@@ -43,7 +43,12 @@ class DriftParams(Params):
 
 
 class DriftPart(Protocol):
-    """A task's ``drift.py``: what can drift."""
+    """A task's ``drift.py``: what can drift.
+
+    It may also have ``reference(rows: pa.Table) -> pa.Table``: the rows that current ones are compared with, made of
+    a sample of the training rows, or of the held-out answers, where these are too few, or not what a service is sent:
+    parts of large pictures, say. ``GROUP`` is then a column of what it returns.
+    """
 
     GROUP: str | None
     """The column of the training rows whose rows resemble each other; ``None`` where rows are independent."""
@@ -200,7 +205,10 @@ def _reference(
     path = cache / f"{kind}-{_key(kind, sampled, part, params)}.parquet"
     known = references.load(path)
     if known is None:
-        found = part.inputs(sampled, downloads) if kind == "inputs" else part.answers(sampled)
+        make = getattr(part, "reference", None)
+        rows = sampled if make is None else make(sampled)
+        groups = groups if make is None else references.groups_of(rows, part.GROUP)
+        found = part.inputs(rows, downloads) if kind == "inputs" else part.answers(rows)
         known = references.build(
             found,
             groups,
@@ -217,10 +225,11 @@ def _reference(
 
 
 def _key(kind: str, sampled: pa.Table, part: DriftPart, params: DriftParams) -> str:
-    """Of everything that the reference is made from: rows, parameters, and the code of the task, networks and this room."""
+    """Of everything that the reference is made from: rows, parameters, the code of the task and of the rooms it may use."""
     digest = hashlib.sha256(json.dumps([kind, references.content_hash(sampled), params.model_dump()]).encode())
     room = Path(__file__).parent
-    for folder in (Path(inspect.getfile(part)).parent, room.with_name("models"), room):  # pyright: ignore[reportArgumentType]
+    task = Path(inspect.getfile(part)).parent  # pyright: ignore[reportArgumentType]
+    for folder in (task, room.with_name("data"), room.with_name("models"), room):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
