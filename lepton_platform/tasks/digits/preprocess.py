@@ -45,7 +45,7 @@ def shingles(content: bytes) -> set[str]:
 
 
 def statistics_of(rows: "pa.Table", given: Given) -> Mapping[str, Any]:
-    return statistics([decode(data) for data in rows[CONTENT].to_pylist()], _MEASURED)
+    return statistics([decode(data) for data in rows[CONTENT].to_pylist()], MEASURED)
 
 
 def descriptor_of(rows: "pa.Table", given: Given) -> Mapping[str, Any]:
@@ -55,14 +55,14 @@ def descriptor_of(rows: "pa.Table", given: Given) -> Mapping[str, Any]:
     return {"descriptor": pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1])}
 
 
-_MEASURED = ("width", "height", "brightness", "contrast", "sharpness", "fine_detail", "texture", "bright_share")
+MEASURED = ("width", "height", "brightness", "contrast", "sharpness", "fine_detail", "texture", "bright_share")
 _DIGIT = Entity("digit_id", "id", "One picture of a digit, by its stable id.")
 FEATURE_VIEWS = (
     FeatureView(
         name="image_statistics",
         entity=_DIGIT,
         columns=tuple(
-            Column(name, "int64" if name in ("width", "height") else "float32", STATISTICS[name]) for name in _MEASURED
+            Column(name, "int64" if name in ("width", "height") else "float32", STATISTICS[name]) for name in MEASURED
         ),
         function=statistics_of,
         reads=(CONTENT,),
