@@ -28,9 +28,16 @@ class UsageError(Exception):
 
 def open_workspace(workspace: Path | None) -> "Settings":
     """The settings of the chosen workspace, which must be one."""
-    from lepton_platform.settings import MARKER, use_workspace
+    from lepton_platform.settings import MARKER, find_workspace, use_workspace
 
+    here = find_workspace(Path.cwd())
     settings = use_workspace(workspace)
+    if workspace is None and (here / MARKER).is_file() and here != settings.workspace:
+        # an activated environment names its own workspace; who changed the folder may mean another
+        print(
+            f"lepton: this acts on {settings.workspace} ($LEPTON_WORKSPACE), not on {here}; --workspace {here} would.",
+            file=sys.stderr,
+        )
     if not (settings.workspace / MARKER).is_file():
         raise UsageError(
             f"{settings.workspace} is not a workspace: it has no {MARKER}. `lepton init DIR` makes one."

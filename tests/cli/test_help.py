@@ -38,3 +38,18 @@ def test_a_wrong_use_is_one_paragraph_and_exit_code_2(words, code, says, tmp_pat
     said = capfd.readouterr().err
     assert ended.value.code == code
     assert says in said and "Traceback" not in said
+
+
+def test_a_workspace_that_the_environment_names_is_not_confused_with_the_one_around_here(tmp_path, monkeypatch, capfd):
+    named, here = tmp_path / "named", tmp_path / "here"
+    for folder in (named, here):
+        folder.mkdir()
+        (folder / "params.yaml").write_text("{}\n")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("LEPTON_WORKSPACE", str(named))
+    with pytest.raises(SystemExit):
+        main(["status", "nothing"])
+    assert f"this acts on {named}" in capfd.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["status", "nothing", "--workspace", str(here)])
+    assert "this acts on" not in capfd.readouterr().err
