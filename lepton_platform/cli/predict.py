@@ -8,7 +8,11 @@ import typer
 from lepton_platform.cli.common import Json, Workspace, chosen_tasks, open_workspace, print_json, say
 
 if TYPE_CHECKING:
+    import httpx
+
     from lepton_platform.settings import Settings
+
+TIMEOUT_S = 120.0  # a large picture is many tiles
 
 
 def service_url(settings: "Settings", task: str) -> str:
@@ -27,7 +31,7 @@ def _content(given: str) -> str | bytes:
         return given
 
 
-def _ask(url: str, task: str, given: str) -> dict[str, Any]:
+def _ask(url: str, task: str, given: str, **query: str) -> "httpx.Response":
     import httpx
 
     from lepton_platform.stage import StageFailed
@@ -36,27 +40,52 @@ def _ask(url: str, task: str, given: str) -> dict[str, Any]:
     api = load_part(task, "api")
     request = api.from_command_line(_content(given))
     try:
-        answer = httpx.post(f"{url}/predict", timeout=30, **request)
+        answer = httpx.post(f"{url}/predict", timeout=TIMEOUT_S, params=query, **request)
+    except httpx.TimeoutException:
+        raise StageFailed(f"The service of {task} gave no answer within {TIMEOUT_S:g} s.") from None
     except httpx.HTTPError:
         raise StageFailed(f"The service of {task} does not answer at {url}. `lepton up` starts it.") from None
     if answer.status_code != 200:
         raise StageFailed(f"The service of {task} refused this input ({answer.status_code}): {answer.text}")
-    return answer.json()
+    return answer
+
+
+def _shown(answer: dict[str, Any]) -> str:
+    """An answer on a line: numbers, words, how many of what was found."""
+    words = []
+    for name, value in answer.items():
+        if isinstance(value, list):
+            words.append(f"{len(value)} {name}")
+        elif not isinstance(value, dict) and name != "id":
+            words.append(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}")
+    return " ".join(words)
 
 
 def predict(
     task: Annotated[str, typer.Argument(help="A task whose service runs.")],
     given: Annotated[str, typer.Argument(metavar="INPUT", help="The input itself, or a file that holds it.")],
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the input there, with the answer drawn on it.")
+    ] = None,
     as_json: Json = False,
     workspace: Workspace = None,
 ) -> None:
     """Ask the running service; the answer's id can be given to `lepton trace`."""
     settings = open_workspace(workspace)
     chosen_tasks(settings, [task])
-    answer = _ask(service_url(settings, task), task, given)
+    url = service_url(settings, task)
+    if annotate is not None:
+        drawn = _ask(url, task, given, annotate="true")
+        annotate.write_bytes(drawn.content)
+        identifier, model = drawn.headers["x-prediction-id"], drawn.headers["x-model"]
+        if as_json:
+            print_json({"id": identifier, "model": model, "file": str(annotate)})
+        else:
+            say(f"{annotate}   id {identifier}   model {model}")
+        return
+    answer = _ask(url, task, given).json()
     if as_json:
         print_json(answer)
         return
     for one in answer["predictions"]:
-        figures = " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in one.items() if k != "id")
-        say(f"{figures}   id {one['id']}   model {answer['model']}")
+        say(f"{_shown(one)}   id {one['id']}   model {answer['model']}")

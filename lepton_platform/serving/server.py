@@ -5,6 +5,7 @@ app under `bentoml serve` that is one process instead of two, and a start in a t
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 DRAIN_S = 10
 _PR_SET_PDEATHSIG = 1
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 4 << 20
 
 
 def die_with_parent(parent: int) -> None:
@@ -26,6 +29,15 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         raise SystemExit("The supervisor is gone.")
+
+
+def give_back_large_blocks() -> None:
+    """Linux: memory of a large picture goes back to the system with it.
+
+    glibc takes a block that was freed for a sign to keep the next ones of its size; a threshold that is set stays.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def server(app: Any, ready: int | None) -> "uvicorn.Server":
@@ -65,6 +77,7 @@ def main() -> None:
     chosen = arguments()
     if chosen.parent:
         die_with_parent(chosen.parent)
+    give_back_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     from lepton_platform.serving.app import create_app
