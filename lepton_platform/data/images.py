@@ -109,7 +109,7 @@ def orientation_of(data: bytes) -> int:
         return found if found in range(1, 9) else 1
 
 
-def dhash(array: "Picture", side: int = 16, tolerance: int = 2) -> "NDArray[np.int8]":
+def dhash(array: "Picture", side: int = 16, tolerance: int = 8) -> "NDArray[np.int8]":
     """Perceptual hash: how brightness goes on from cell to cell of a ``side`` by ``side`` grid, right and down.
 
     (2, side, side) of -1, 0, 1 (darker, the same within ``tolerance`` of 255 levels, brighter). The difference hash
