@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from lepton_platform.compression.export import OPSET, export
 from lepton_platform.compression.measure import cpu, latency
-from lepton_platform.compression.quantise import quantise
+from lepton_platform.compression.quantise import quantise_dynamic, quantise_static
 from lepton_platform.compression.session import MODEL, SLOW_FUSIONS, Session
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.stage import Params, Progress, StageFailed, StageResult
 from lepton_platform.training.batches import by_size
 from lepton_platform.training.evaluation import MetricsPart, Sampling
 from lepton_platform.training.part import ModelPart, Samples
+from lepton_platform.training.predict import in_order, load
 from lepton_platform.training.weights import CONFIG, HISTORY, WEIGHTS, read_config, write_json
 
 if TYPE_CHECKING:
@@ -31,23 +32,31 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _CHECKED_ROWS = 64  # of the export against the network
-_LATENCY_ROWS = 32
 
 
 class CompressParams(Params):
     """``compress`` in params.yaml."""
 
     min_agreement: float = Field(0.97, ge=0, le=1, description="Share of test rows answered as the float model does.")
-    max_accuracy_loss: float = Field(0.01, ge=0, le=1, description="0.01 is one point.")
-    export_tolerance: float = Field(1e-4, gt=0, description="The most that an exported output may differ from torch's.")
-    per_channel: bool = Field(True, description="A scale for every column of a matrix.")
+    max_loss: float = Field(0.01, ge=0, le=1, description="Of the headline figure: 0.01 is one point.")
+    export_tolerance: float = Field(
+        1e-4, gt=0, description="The most that an exported output y may differ from torch's, as a share of 1 + |y|."
+    )
+    method: Literal["dynamic", "static"] = Field(
+        "dynamic", description="dynamic: for products of matrices; static: for convolutions, with calibration rows."
+    )
+    calibration_rows: int = Field(64, ge=1, description="Static: training rows that ranges are measured on.")
+    per_channel: bool = Field(True, description="A scale for every column of a matrix, or channel of a convolution.")
     reduce_range: bool = Field(True, description="7-bit weights: the same answers on CPUs with and without VNNI.")
-    keep_float: list[str] = Field(default_factory=list, description="Patterns of operators that stay float.")
+    keep_float: list[str] = Field(
+        default_factory=list, description="Patterns of operators, or of their weights, that stay float."
+    )
     batch_rows: int = Field(
         1, ge=1, description="Rows at a time where the int8 model is judged; see agreement_batched."
     )
     threads: int = Field(1, ge=1, description="Of the int8 model, where it is judged and timed.")
-    bootstrap_repeats: int = Field(2_000, ge=100, description="Draws behind the interval of the change in accuracy.")
+    latency_rows: int = Field(32, ge=2, description="Rows of the batch that is timed and held against single rows.")
+    bootstrap_repeats: int = Field(2_000, ge=100, description="Draws behind the interval of the change.")
     seed: int = Field(0, ge=0, description="Of the draws.")
 
 
@@ -62,13 +71,13 @@ def compressed(
     metrics: MetricsPart,
     progress: Progress,
 ) -> StageResult:
-    """Export, quantise, and answer the test rows again: fail where too many answers change or accuracy is lost.
+    """Export, quantise, and answer the test rows again: fail where too many answers change or the headline falls.
 
     Leaves model.onnx (int8), the float weights and all that goes with them, report.json and predictions/.
     """
-    from lepton_platform.training.predict import load
-
     rows = Dataset(dataset / "test").read()
+    if not rows.num_rows:
+        raise StageFailed(f"There are no test rows in {dataset.name}/test to hold the int8 model against.")
     before = Dataset(quality / "predictions").read()
     config = read_config(model)
     samples = model_part.LEARNER.encode(config, model, rows)
@@ -76,27 +85,21 @@ def compressed(
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / MODEL
         progress(0, 4)
-        export(network, *_examples(samples), plain)
+        export(network, *model_part.LEARNER.examples(config), plain)
         progress(1, 4)
         _check_export(network, Session(plain), samples, params.export_tolerance)
-        quantised = quantise(
-            plain,
-            out / MODEL,
-            per_channel=params.per_channel,
-            reduce_range=params.reduce_range,
-            keep_float=params.keep_float,
-        )
+        quantised = _quantise(plain, out / MODEL, params, lambda: _calibration(dataset, model, params, model_part))
         progress(2, 4)
-        judged = _judge(Judge(rows, before, samples, config["labels"], out, params, model_part, metrics))
+        judged = _judge(Judge(rows, before, samples, config, out, params, model_part, metrics))
         progress(3, 4)
-        timed = _latencies(network, plain, out / MODEL, samples, params.threads)
+        timed = _latencies(network, plain, out / MODEL, samples, params)
         exported_bytes = plain.stat().st_size
     sizes = {
         "float_bytes": (model / WEIGHTS).stat().st_size,
         "float_onnx_bytes": exported_bytes,
         "int8_bytes": (out / MODEL).stat().st_size,
     }
-    report = {**judged, **sizes, "opset": OPSET, "weights_quantised": quantised}
+    report = {**judged, **sizes, "opset": OPSET, "method": params.method, "weights_quantised": quantised}
     _leave(model, out, config, report)
     progress(4, 4)
     figures = {name: float(value) for name, value in report.items() if isinstance(value, int | float)}
@@ -114,7 +117,7 @@ class Judge:
     rows: Any
     before: Any
     samples: Samples
-    labels: list[str]
+    config: Mapping[str, Any]
     out: Path
     params: CompressParams
     part: ModelPart
@@ -127,11 +130,11 @@ def _judge(it: Judge) -> dict[str, Any]:
     evaluator = it.metrics.EVALUATOR
 
     def answers(batch_rows: int) -> Any:
-        scores = _scores(session, it.samples, it.part, batch_rows)
-        return evaluator.answers(it.rows, scores, it.labels)
+        return evaluator.answers(it.rows, _scores(session, it, batch_rows), it.config["labels"])
 
     after = answers(it.params.batch_rows)
-    batched = after if it.params.batch_rows == _LATENCY_ROWS else answers(_LATENCY_ROWS)
+    many = it.params.latency_rows
+    batched = after if it.params.batch_rows == many else answers(many)
     name = evaluator.headline_name
     change = evaluator.compare(after, it.before, Sampling(it.params.bootstrap_repeats, it.params.seed))
     report = {
@@ -154,39 +157,50 @@ def _gate(report: Mapping[str, Any], name: str, params: CompressParams) -> None:
         f"the int8 model agrees with the float model on {report['agreement']:.1%} of {report['n_test']} test rows; "
         f"{name} {report[f'int8_{name}']:.4f} against {report[f'float_{name}']:.4f}"
     )
-    if report["agreement"] < params.min_agreement or loss > params.max_accuracy_loss:
+    if report["agreement"] < params.min_agreement or loss > params.max_loss:
         raise StageFailed(
             f"Compression changed the model too much: {measured}. Asked for: agreement of at least "
-            f"{params.min_agreement:.1%} (compress.min_agreement), a loss of at most {params.max_accuracy_loss} "
-            "(compress.max_accuracy_loss). Leave sensitive operators float with compress.keep_float, e.g. the last "
+            f"{params.min_agreement:.1%} (compress.min_agreement), a loss of at most {params.max_loss} of {name} "
+            "(compress.max_loss). Leave sensitive operators float with compress.keep_float, e.g. the last "
             "layer's.",
             details=dict(report),
         )
 
 
-def _scores(session: Session, samples: Samples, part: ModelPart, batch_rows: int) -> NDArray[np.float32]:
-    """Probabilities (N, C) of all rows, in their order."""
+def _scores(session: Session, it: Judge, batch_rows: int) -> NDArray[np.float32]:
+    """The learner's scores (N, …) of all rows, in their order."""
     import torch
 
     found: list[NDArray[np.float32]] = []
-    batches = by_size(samples.sizes, batch_rows)
+    batches = by_size(it.samples.sizes, batch_rows)
     for batch in batches:
-        outputs = session.run(_arrays(samples.batch(batch).inputs))
-        found.append(part.LEARNER.scores(torch.from_numpy(outputs)).numpy())
-    scores = np.concatenate(found)
-    return scores[np.argsort(np.concatenate(batches), kind="stable")]
+        outputs = torch.from_numpy(session.run(_arrays(it.samples.batch(batch).inputs)))
+        found.append(it.part.LEARNER.scores(outputs, it.config).numpy())
+    return in_order(found, batches)
 
 
 def _arrays(inputs: Mapping[str, Tensor]) -> dict[str, NDArray]:
     return {name: tensor.numpy() for name, tensor in inputs.items()}
 
 
-def _examples(samples: Samples) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Batches of the smallest two rows and of the largest three: every size that can differ does."""
-    order = np.argsort(samples.sizes, kind="stable")
-    if len(order) < 3:
-        raise StageFailed(f"There are {len(order)} test rows; an export is checked on at least 3.")
-    return samples.batch(order[:2]).inputs, samples.batch(order[-3:]).inputs
+def _quantise(source: Path, target: Path, params: CompressParams, calibration: Callable[[], Iterable[Any]]) -> int:
+    """By the method asked for; returns how many weights are in eight bits."""
+    kept: dict[str, Any] = {name: getattr(params, name) for name in ("per_channel", "reduce_range", "keep_float")}
+    if params.method == "dynamic":
+        return quantise_dynamic(source, target, **kept)
+    return quantise_static(source, target, calibration(), **kept)
+
+
+def _calibration(dataset: Path, model: Path, params: CompressParams, part: ModelPart) -> Iterator[dict[str, NDArray]]:
+    """Training rows spread evenly, one at a time, as the network is fed."""
+    rows = Dataset(dataset / "train").read(list(part.LEARNER.columns))
+    if not rows.num_rows:
+        raise StageFailed(f"There are no training rows in {dataset.name}/train to calibrate on.")
+    many = min(params.calibration_rows, rows.num_rows)
+    rows = rows.take(np.unique(np.linspace(0, rows.num_rows - 1, many).astype(np.int64)))
+    samples = part.LEARNER.encode(read_config(model), model, rows)
+    for row in range(rows.num_rows):
+        yield _arrays(samples.batch([row]).inputs)
 
 
 def _check_export(network: nn.Module, session: Session, samples: Samples, tolerance: float) -> None:
@@ -196,40 +210,44 @@ def _check_export(network: nn.Module, session: Session, samples: Samples, tolera
     chosen = np.argsort(samples.sizes, kind="stable")
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(_CHECKED_ROWS, len(chosen))).astype(int)]
     worst = 0.0
-    for batch in (chosen[:1], chosen[-1:], *np.array_split(chosen, 4)):
+    for batch in (chosen[:1], chosen[-1:], *np.array_split(chosen, min(4, len(chosen)))):
         inputs = samples.batch(batch).inputs
         with torch.inference_mode():
             wanted = network(**inputs).numpy()
-        worst = max(worst, float(np.abs(wanted - session.run(_arrays(inputs))).max()))
+        found = np.abs(wanted - session.run(_arrays(inputs))) / (1 + np.abs(wanted))
+        worst = max(worst, float(found.max()))
     if not worst <= tolerance:
         raise StageFailed(
-            f"The exported graph does not compute what the network does: outputs differ by up to {worst:.2g}, and "
-            f"{tolerance:.2g} is allowed (compress.export_tolerance). Some operation of the network is exported wrongly."
+            f"The exported graph does not compute what the network does: outputs differ by up to {worst:.2g} of "
+            f"1 + their size, and {tolerance:.2g} is allowed (compress.export_tolerance). Some operation of the network is "
+            "exported wrongly."
         )
 
 
-def _latencies(network: nn.Module, plain: Path, small: Path, samples: Samples, threads: int) -> dict[str, Any]:
+def _latencies(
+    network: nn.Module, plain: Path, small: Path, samples: Samples, params: CompressParams
+) -> dict[str, Any]:
     """torch, float ONNX and int8 ONNX on the median row and on a batch around it."""
     import torch
 
     order = np.argsort(samples.sizes, kind="stable")
-    middle, half = len(order) // 2, min(_LATENCY_ROWS, len(order)) // 2
+    middle, half = len(order) // 2, max(min(params.latency_rows, len(order)) // 2, 1)
     one = samples.batch(order[middle : middle + 1]).inputs
-    many = samples.batch(order[middle - half : middle + half]).inputs
+    many = samples.batch(order[max(middle - half, 0) : middle + half]).inputs
 
     def by_torch(inputs: Mapping[str, Tensor]) -> object:
         with torch.inference_mode():
             return network(**inputs)
 
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(params.threads)
     try:
         found = {"torch float": latency(by_torch, one, many)}
     finally:
         torch.set_num_threads(before)
     sessions: dict[str, Callable[[Mapping[str, Any]], object]] = {
-        "onnx float": Session(plain, threads).run,
-        "onnx int8": Session(small, threads).run,
+        "onnx float": Session(plain, params.threads).run,
+        "onnx int8": Session(small, params.threads).run,
     }
     return found | {name: latency(run, _arrays(one), _arrays(many)) for name, run in sessions.items()}
 

@@ -251,6 +251,14 @@ class Detection:
             answers[place, : len(found)] = found
         return torch.from_numpy(answers)
 
+    def examples(self, config: Config) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Black pictures of two sizes; height and width may differ from each other."""
+        import torch
+
+        small = torch.zeros(2, 3, 2 * MULTIPLE, 3 * MULTIPLE, dtype=torch.uint8)
+        large = torch.zeros(3, 3, 3 * MULTIPLE, 5 * MULTIPLE, dtype=torch.uint8)
+        return {"image": small}, {"image": large}
+
     def depths(self, network: OneStage) -> dict[str, int]:
         """0 the head, then branches, pyramid and the backbone's stages down to the pixels."""
         from lepton_platform.models.depths import depths

@@ -21,6 +21,7 @@ from lepton_platform.stage import StageFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
 
     from lepton_platform.models.augment import Augmentation
     from lepton_platform.models.cnn import Cnn
@@ -119,6 +120,14 @@ class ImageClassifier(Labelling):
 
             how = Augmentation(**config["augment"])
         return ImageSamples(Pictures(rows[self.content], self.decode, config), self.numbers(rows), how)
+
+    def examples(self, config: Config) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Two and three black pictures; their size is fixed."""
+        import torch
+
+        shape = (config["input"]["channels"], *config["input"]["size"])
+        few, more = (torch.zeros(rows, *shape, dtype=torch.uint8) for rows in (2, 3))
+        return {"image": few}, {"image": more}
 
     def depths(self, network: Cnn) -> dict[str, int]:
         """0 the head, then layer by layer down to the pixels."""

@@ -20,6 +20,7 @@ from lepton_platform.stage import StageFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
 
     from lepton_platform.models.text_network import TextNetwork
 
@@ -126,6 +127,19 @@ class TextClassifier(Labelling):
     def encode(self, config: Config, folder: Path, rows: pa.Table, *, training: bool = False) -> TextSamples:
         tokenizer = load_tokenizer(folder / config["tokenizer"], config["max_tokens"])
         return TextSamples(tokenize(tokenizer, rows[self.content].to_pylist()), self.numbers(rows))
+
+    def examples(self, config: Config) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Texts of two lengths, full of the first token."""
+        import torch
+
+        def batch(rows: int, tokens: int) -> dict[str, Tensor]:
+            shape = (rows, min(tokens, config["max_tokens"]))
+            return {
+                "input_ids": torch.zeros(shape, dtype=torch.int64),
+                "attention_mask": torch.ones(shape, dtype=torch.int64),
+            }
+
+        return batch(2, 3), batch(3, 8)
 
     def depths(self, network: TextNetwork) -> dict[str, int]:
         """0 the head, 1 the encoder's last layer …, the embeddings highest."""

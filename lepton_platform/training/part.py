@@ -81,6 +81,10 @@ class Learner(Protocol):
         """(B, …) float32, what the task's evaluator reads: (B, C) probabilities, or (B, K, 6) boxes."""
         ...
 
+    def examples(self, config: Config) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """The network's inputs for two batches that differ in every size that may differ, in rows first of all."""
+        ...
+
     def depths(self, network: nn.Module) -> Mapping[str, int]:
         """Parameter's name → its distance from the output: 0 for the head, highest for the embeddings."""
         ...

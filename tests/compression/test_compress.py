@@ -180,7 +180,15 @@ def test_an_export_beyond_the_tolerance_is_refused(dataset, fragile):
         compress(dataset, fragile, out="strict", export_tolerance=1e-12)
 
 
-def test_too_few_rows_to_check_an_export_are_said(dataset, fragile, tmp_path):
-    Dataset(tmp_path / "test").write(Dataset(dataset / "test").read().slice(0, 2))
-    with pytest.raises(StageFailed, match=r"2 test rows; .* at least 3"):
-        compress(tmp_path, fragile, out="few")
+@pytest.mark.parametrize("rows", [1, 0])
+def test_one_row_is_enough_and_none_is_said(dataset, fragile, tmp_path, rows):
+    for place, many in (("test", rows), ("train", None)):
+        Dataset(tmp_path / "set" / place).write(Dataset(dataset / place).read().slice(0, many))
+    (tmp_path / "model").symlink_to(fragile / "model")
+    before = Dataset(fragile / "quality" / "predictions").read().slice(0, rows)
+    Dataset(tmp_path / "quality" / "predictions").write(before)
+    if rows:
+        assert compress(tmp_path / "set", tmp_path, min_agreement=0, max_loss=1).rows == 1
+    else:
+        with pytest.raises(StageFailed, match="no test rows"):
+            compress(tmp_path / "set", tmp_path)
