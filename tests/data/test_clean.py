@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -222,3 +223,29 @@ def test_two_fresh_processes_leave_the_same_bytes(tmp_path, cache_dir):
         "raw/part-00000.parquet",
     ]
     assert found[0] == found[1]
+
+
+# --- what a task itself objects to
+
+
+def test_a_task_may_object_to_a_row_by_its_columns(tmp_path):
+    asked = []
+
+    def usable(found):
+        asked.append(found["id"])
+        return ("odd_film", f"film {found['film']}") if found["film"] == "odd" else None
+
+    rows = [row(0), row(1, film="odd", text="another text"), row(2, text=None), row(3, text="a third one, with words")]
+    Dataset(tmp_path / "raw").write(to_table(rows, SCHEMA))
+    part = SimpleNamespace(**vars(preprocess), usable=usable)
+    clean(raw=tmp_path / "raw", out=tmp_path / "out", params=CleanParams(), preprocess=part)
+    assert [r["id"] for r in Dataset(tmp_path / "out/rows").read().to_pylist()] == ["r0", "r3"]
+    aside = reasons(Dataset(tmp_path / "out/quarantine").read().to_pylist())
+    assert aside == {"r1": ("odd_film", "film odd"), "r2": ("missing_field", "no text")}
+    assert asked == ["r0", "r1", "r3"]  # what lacks a field is not asked about
+
+
+def test_content_without_a_label_of_its_own_needs_none(tmp_path):
+    Dataset(tmp_path / "raw").write(to_table([row(0, label=None)], SCHEMA))
+    part = SimpleNamespace(**{**vars(preprocess), "LABEL": None, "REQUIRED": ("text",)})
+    assert clean(raw=tmp_path / "raw", out=tmp_path / "out", params=CleanParams(), preprocess=part).rows == 1

@@ -89,6 +89,14 @@ def test_no_film_is_in_two_splits_and_the_file_says_what_they_hold(built):
         assert said["splits"][name]["groups"] == len(films[name])
 
 
+def test_films_can_be_named_for_a_split_and_the_file_says_so(folder):
+    out = run(folder, test_groups=["f3", "f1"], validation_groups=["f7"])
+    films = {name: set(table["film_id"].to_pylist()) for name, table in splits(out).items()}
+    assert films["test"] == {"f1", "f3"} and films["validation"] == {"f7"} and len(films["train"]) == 37
+    said = json.loads((out / "splits.json").read_text())
+    assert (said["test_groups"], said["validation_groups"]) == (["f3", "f1"], ["f7"])
+
+
 def test_a_films_history_counts_only_what_was_said_before(built):
     found = whole(built)
     assert [found[f"r{n}"]["film_history__past_reviews"] for n in (3, 43, 83, 123)] == [0, 1, 2, 3]
