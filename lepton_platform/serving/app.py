@@ -130,12 +130,12 @@ class Service:
         return reply({"predictions": answers, "model": self.bundle.tag})
 
     def _is_drawn(self, request: Request) -> bool:
-        given = request.query_params.get(ANNOTATE, "false").lower()
-        if given not in {"true", "false"}:
-            raise malformed(f'"{ANNOTATE}" is true or false, not {shown(given)}.', ANNOTATE)
-        if given == "true" and not hasattr(self.bundle.api, "annotated"):
+        given = request.query_params.getlist(ANNOTATE) or ["false"]
+        if given not in (["true"], ["false"]):
+            raise malformed(f'"{ANNOTATE}" is true or false, not {shown(", ".join(given))}.', ANNOTATE)
+        if given == ["true"] and not hasattr(self.bundle.api, "annotated"):
             raise malformed(f"The answers of {self.bundle.task} cannot be drawn.", ANNOTATE)
-        return given == "true"
+        return given == ["true"]
 
     async def _drawn(self, running: _Running, value: Any, answer: Json) -> Response:
         """The input with its answer drawn on it; ids and model are in the headers."""

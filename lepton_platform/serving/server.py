@@ -80,6 +80,7 @@ def main() -> None:
     give_back_large_blocks()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is malformed, the answer tells
     from lepton_platform.serving.app import create_app
     from lepton_platform.serving.bundle import Bundle
 

@@ -396,3 +396,33 @@ def test_the_schema_tells_both_ways(digits: Running, trees: Running) -> None:
         assert [p["name"] for p in route["parameters"]] == ["annotate"]
         said = schema["components"]["schemas"]["PredictRequest"]["examples"][0]
         assert answers(service.client.post(f"{service.url}/predict", json=said))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["negative", "positive"])
+@pytest.mark.parametrize("task", ["digits", "trees"])
+def test_by_schema(request: pytest.FixtureRequest, task: str, mode: str) -> None:
+    """From the service's own document, both ways of sending: what it forbids is refused, and nothing is a fault."""
+    import requests
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    service: Running = request.getfixturevalue(task)
+    session, seen = requests.Session(), Counter()
+    schema = schemathesis.openapi.from_url(f"{service.url}/schema.json")
+    cases = schema["/predict"]["POST"].as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+
+    @settings(
+        max_examples=250, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=cases)
+    def send(case: schemathesis.Case) -> None:
+        answer = case.call(session=session)
+        seen[answer.status_code, str(case.media_type)] += 1
+        assert answer.status_code in {200, 413, 415, 422}, (case.body, answer.text)
+        unknown = set(case.query or {}) - {"annotate"}  # of the query: ignored, as everywhere
+        assert mode == "positive" or unknown or answer.status_code >= 400, (case.query, case.body, answer.content[:80])
+
+    send()
+    assert {kind for _, kind in seen} >= {"application/json", "multipart/form-data"}, seen
