@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -130,7 +131,14 @@ def shingles(array: "Picture") -> set[str]:
     Of a picture without steps, one colour, it is that colour's brightness.
     """
     steps = dhash(array).ravel().tolist()
-    return {f"{place}:{step}" for place, step in enumerate(steps) if step} or {f"flat:{int(grey(array).mean()) // 8}"}
+    found = {_step_name(place, step) for place, step in enumerate(steps) if step}
+    return found or {f"flat:{int(grey(array).mean()) // 8}"}
+
+
+@cache
+def _step_name(place: int, step: int) -> str:
+    """One string for all pictures: a hundred thousand sets of two hundred would fill the memory."""
+    return f"{place}:{step}"
 
 
 @contextmanager
