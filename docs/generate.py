@@ -16,6 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from lepton_platform.tasks import task_names
+
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code; do not edit. -->\n"
 NO_OPTION = ("--help",)
@@ -26,11 +28,17 @@ MADE_HERE = {
 }
 # what other models of the task or a task's parts check in a section: section → (title, module, class)
 ALSO = {
-    "source": [("", "lepton_platform.tasks.sentiment.source", "SourceParams")],
-    "contract": [("", "lepton_platform.tasks.sentiment.contract", "ContractParams")],
-    "train": [("train.network", "lepton_platform.models.text_classifier", "TextParams")],
+    "train": [
+        ("train.network of a task that labels texts", "lepton_platform.models.text_classifier", "TextParams"),
+        ("train.network of a task that labels pictures", "lepton_platform.models.image_classifier", "ImageParams"),
+        ("train.network of a task that finds boxes", "lepton_platform.models.detection", "DetectionParams"),
+    ],
     "serve": [("serve.rollout", "lepton_platform.serving.params", "RolloutParams")],
 }
+for _section, _model in (("source", "SourceParams"), ("contract", "ContractParams")):
+    ALSO[_section] = [
+        (f"{task}.{_section}", f"lepton_platform.tasks.{task}.{_section}", _model) for task in task_names()
+    ]
 
 
 def cell(text: object) -> str:
@@ -112,10 +120,12 @@ def default(name: str, field: FieldInfo) -> str:
     return "none" if field.default is None else '`""`' if field.default == "" else f"`{field.default}`"
 
 
-def fields(model: type[BaseModel], prefix: str = "") -> list[str]:
+def fields(model: type[BaseModel], without: type[BaseModel] = BaseModel) -> list[str]:
+    """A row a field; those that ``without`` has are left out."""
     rows = [
-        (f"`{prefix}{name}`", type_name(field.annotation), default(name, field), cell(field.description or ""))
+        (f"`{name}`", type_name(field.annotation), default(name, field), cell(field.description or ""))
         for name, field in model.model_fields.items()
+        if name not in without.model_fields
     ]
     return table(("name", "type", "default", "meaning"), rows)
 
@@ -149,18 +159,17 @@ def parameters() -> str:
         function = getattr(importlib.import_module(module), name)
         model = inspect.signature(function, eval_str=True).parameters["params"].annotation
         lines += [f"## {stage.params}", "", f"Of the stage `{stage.name}`: {stage.description}", ""]
-        for title, where, what in ALSO.get(stage.params, [("", module, "")]):
-            found = getattr(importlib.import_module(where), what) if what else model
-            if title:
-                lines += [*fields(model), f"### {title}", ""]
-            lines += fields(found)
+        lines += fields(model)
+        for title, where, what in ALSO.get(stage.params, []):
+            found = getattr(importlib.import_module(where), what)
+            lines += [f"### {title}", "", *fields(found, without=model)]
     lines += ["## drift", "", "Of the drift check, which is not part of the reproducible graph.", ""]
     lines += fields(DriftParams)
     return page(
         "Parameters",
         "`params.yaml` has one mapping a task, in it one section a stage. A section may be empty: what is not said has",
         "its default. An unknown name is an error. The sections `source`, `contract` and `train.network` are the task's",
-        "own; here they are those of the task `sentiment`. The profiles `smoke`, `demo` and `full` are three files of",
+        "own, beside what all tasks have. The profiles `smoke`, `demo` and `full` are three files of",
         "parameters to start from: `lepton init DIR --profile smoke`.",
         "",
         *lines,

@@ -4,18 +4,32 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
+from lepton_platform.pipeline.params import PROFILES
 from lepton_platform.settings import STORES
 
 BIN = Path(sys.executable).parent
+TASKS = sorted(yaml.safe_load((PROFILES / "smoke.yaml").read_text(encoding="utf-8")))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port(count: int = 1) -> int:
+    """The first of ``count`` ports in a row that nobody listens on."""
+    while True:
+        with ExitStack() as stack:
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            first = probe.getsockname()[1]
+            try:
+                for port in range(first + 1, first + count):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+            return first
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,8 @@ class Workspace:
     folder: Path
     ports: dict[str, str] = field(
         default_factory=lambda: {
-            f"LEPTON_{name}_PORT": str(free_port()) for name in ("UI", "SERVICE", "EVIDENTLY")
+            f"LEPTON_{name}_PORT": str(free_port(count))
+            for name, count in (("UI", 1), ("SERVICE", 8), ("EVIDENTLY", 1))  # a service a task
         }
     )
 

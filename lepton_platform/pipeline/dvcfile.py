@@ -81,7 +81,15 @@ def stale_files(workspace: Path) -> list[str]:
 
 
 def write(workspace: Path) -> list[str]:
-    """Bring the rendered files up to date, atomically; returns the names of those that changed."""
+    """Bring the rendered files up to date, atomically; returns the names of those that changed.
+
+    Files that stages read beside their inputs are made, empty, for a task that has none yet.
+    """
+    for task in workspace_tasks(workspace):
+        for path in (workspace / path.format(task=task) for stage in STAGES for _, path in stage.files):
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
     stale = stale_files(workspace)
     for name, content in render(workspace).items():
         if name in stale:

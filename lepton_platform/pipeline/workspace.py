@@ -6,7 +6,6 @@ from pathlib import Path
 
 from lepton_platform.pipeline import dvcfile
 from lepton_platform.pipeline.params import PROFILES, profile_names, workspace_tasks
-from lepton_platform.pipeline.stages import STAGES
 from lepton_platform.settings import MARKER, use_workspace
 from lepton_platform.stage import StageFailed
 
@@ -71,12 +70,7 @@ def init(folder: Path, profile: str, only: Sequence[str] | None = None) -> list[
     _write_new(folder / "dagster_home" / "dagster.yaml", DAGSTER_YAML.read_text(encoding="utf-8"))
     settings = use_workspace(folder)
     settings.state_dir.mkdir(exist_ok=True)
-    tasks = workspace_tasks(folder)
-    for task in tasks:
-        for stage in STAGES:
-            for _, path in stage.files:
-                _write_new(folder / path.format(task=task), "")
     write_feast_files(settings)
     versioning.init(folder)
     dvcfile.write(folder)
-    return tasks
+    return workspace_tasks(folder)

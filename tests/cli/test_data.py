@@ -28,7 +28,7 @@ def test_an_update_and_a_deletion_are_a_new_version(copy):
     workspace.call("lepton", "data", "delete", "sentiment", deleted["id"])
     assert rows(workspace, SOME) == [changed, deleted]  # nothing is edited in place
     assert workspace.call("lepton", "data", "edits", "sentiment").count("\n") == 2
-    workspace.call("lepton", "run", "--upto", "clean")
+    workspace.call("lepton", "run", "sentiment", "--upto", "clean")
     ids = f"('{changed['id']}', '{deleted['id']}')"
     assert rows(workspace, f"SELECT id, label FROM rows WHERE id IN {ids}") == [{"id": changed["id"], "label": other}]
     assert versions(workspace)["raw"] != before["raw"]

@@ -79,10 +79,10 @@ def test_a_failing_contract_stops_what_follows_in_both_faces(copy):
     workspace: Workspace = copy()
     params = workspace.folder / "params.yaml"
     params.write_text(params.read_text().replace("min_rows: 800", "min_rows: 1000000"))
-    said = workspace.call("lepton", "run", code=1)
+    said = workspace.call("lepton", "run", "sentiment", code=1)
     assert "Traceback" not in said and "1000000" in said.replace(",", "")
     stages = json.loads(workspace.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]
-    assert stages["contract"]["state"] == "failed" and stages["features"]["state"] == "stale"
+    assert stages["contract"]["state"] == "failed" and stages["features"]["behind"] == ["contract"]
     with dg.DagsterInstance.from_config(str(workspace.folder / "dagster_home")) as instance:
         key = dg.AssetCheckKey(dg.AssetKey(["sentiment", "contract"]), "expectations")
         record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]

@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.workspaces import Workspace, new_workspace
+from tests.workspaces import TASKS, Workspace, new_workspace
 
 KILLS = int(os.environ.get("LEPTON_TEST_KILLS", "4"))
 pytestmark = pytest.mark.slow
 
 
-def start(workspace: Workspace) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        ["lepton", "run", "--upto", "bento"],
-        cwd=workspace.folder,
-        env=workspace.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def start(workspace: Workspace, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            ["lepton", "run", "--upto", "bento"],
+            cwd=workspace.folder,
+            env=workspace.environment(),
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -35,7 +36,7 @@ def test_killed_at_random_moments_the_next_run_leaves_the_same_lock(built: Works
     workspace, chance = new_workspace(tmp_path / "workspace"), random.Random(11)
     killed = 0
     while killed < KILLS:
-        process = start(workspace)
+        process = start(workspace, tmp_path / "run.log")
         try:
             process.wait(timeout=chance.uniform(4, 25))
         except subprocess.TimeoutExpired:
@@ -43,8 +44,9 @@ def test_killed_at_random_moments_the_next_run_leaves_the_same_lock(built: Works
             process.wait()
             killed += 1
             continue
+        assert process.returncode == 0, (tmp_path / "run.log").read_text()
         shutil.rmtree(workspace.folder / ".dvc" / "cache")  # it was through before the kill came: begin anew
-        for name in ("data/sentiment/raw", "models", "reports"):
+        for name in (*(f"data/{task}/raw" for task in TASKS), "models", "reports"):
             shutil.rmtree(workspace.folder / name)
     said = workspace.call("lepton", "run", "--upto", "bento")
     assert workspace.lock() == built.lock(), said

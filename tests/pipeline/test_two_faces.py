@@ -6,23 +6,26 @@ import pytest
 import yaml
 
 from lepton_platform.pipeline.stages import STAGES, downstream
-from tests.workspaces import Workspace, new_workspace
+from tests.workspaces import TASKS, Workspace, new_workspace
 
-NAMES = [f"sentiment-{stage.name}" for stage in STAGES]
+NAMES = [f"{task}-{stage.name}" for task in TASKS for stage in STAGES]
 pytestmark = pytest.mark.slow
 
 
-def states(workspace: Workspace) -> dict[str, str]:
-    found = json.loads(workspace.output("lepton", "status", "--json"))
-    return {name: row["state"] for name, row in found["tasks"]["sentiment"]["stages"].items()}
+def stages(workspace: Workspace, task: str) -> dict[str, dict]:
+    return json.loads(workspace.output("lepton", "status", task, "--json"))["tasks"][task]["stages"]
 
 
-def set_param(workspace: Workspace, section: str, **values: object) -> str:
+def states(workspace: Workspace, task: str) -> dict[str, str]:
+    return {name: row["state"] for name, row in stages(workspace, task).items()}
+
+
+def set_param(workspace: Workspace, task: str, section: str, **values: object) -> str:
     """Change parameters; returns the file as it was."""
     path = workspace.folder / "params.yaml"
     before = path.read_text()
     params = yaml.safe_load(before)
-    params["sentiment"][section] = {**(params["sentiment"][section] or {}), **values}
+    params[task][section] = {**(params[task][section] or {}), **values}
     path.write_text(yaml.safe_dump(params))
     return before
 
@@ -33,7 +36,7 @@ def changed_in_dvc(workspace: Workspace) -> list[str]:
 
 
 def test_after_a_run_dvc_is_clean_and_nothing_runs_in_either_face(built: Workspace):
-    assert set(states(built).values()) == {"fresh"}
+    assert {state for task in TASKS for state in states(built, task).values()} == {"fresh"}
     assert "up to date" in built.call("dvc", "status")
     lock = built.lock()
     assert "Running stage" not in built.call("dvc", "repro")
@@ -47,31 +50,31 @@ def test_a_forced_repro_in_a_copy_leaves_the_same_lock(built: Workspace, copy):
     assert other.lock() == built.lock()
 
 
-def test_a_changed_learning_rate_is_stale_in_both_faces_and_one_run_settles_both(copy):
+@pytest.mark.parametrize("task", TASKS)
+def test_a_changed_learning_rate_is_stale_in_both_faces_and_one_run_settles_both(copy, task: str):
     workspace = copy()
     lock = workspace.lock()
-    before = set_param(workspace, "train", learning_rate=4e-5)
-    assert changed_in_dvc(workspace) == ["sentiment-model", "sentiment-bento"]  # the Bento's manifest names parameters
-    stale = [name for name, state in states(workspace).items() if state == "stale"]
-    assert stale == ["model", "bento"]
-    found = json.loads(workspace.output("lepton", "status", "--json"))["tasks"]["sentiment"]["stages"]
-    assert [name for name, row in found.items() if "model" in row["behind"]] == downstream("model")
-    workspace.call("lepton", "run", "--upto", "model")
-    assert "sentiment-model" not in changed_in_dvc(workspace)
-    assert states(workspace)["model"] == "fresh"
+    before = set_param(workspace, task, "train", learning_rate=4e-5)
+    model, bento = f"{task}-model", f"{task}-bento"
+    assert changed_in_dvc(workspace) == [model, bento]  # the Bento's manifest names parameters
+    assert [name for name, state in states(workspace, task).items() if state == "stale"] == ["model", "bento"]
+    assert [n for n, row in stages(workspace, task).items() if "model" in row["behind"]] == downstream("model")
+    workspace.call("lepton", "run", task, "--upto", "model")
+    assert model not in changed_in_dvc(workspace)
+    assert states(workspace, task)["model"] == "fresh"
     (workspace.folder / "params.yaml").write_text(before)
-    workspace.call("lepton", "run", "--upto", "bento")
+    workspace.call("lepton", "run", task, "--upto", "bento")
     assert workspace.lock() == lock, "the old parameters bring back the old bytes"
 
 
 def test_a_changed_parameter_runs_again_and_dvc_repro_settles_lepton(copy):
     workspace = copy()
-    set_param(workspace, "clean", max_size=150)
-    said = workspace.call("lepton", "run", "--upto", "clean")
+    set_param(workspace, "sentiment", "clean", max_size=150)
+    said = workspace.call("lepton", "run", "sentiment", "--upto", "clean")
     assert "│ ran" in next(line for line in said.splitlines() if line.startswith("│ clean"))
-    set_param(workspace, "clean", max_size=140)
+    set_param(workspace, "sentiment", "clean", max_size=140)
     workspace.call("dvc", "repro", "sentiment-clean")
-    assert states(workspace)["clean"] == "fresh"
+    assert states(workspace, "sentiment")["clean"] == "fresh"
 
 
 def test_after_dvc_repro_dagster_is_told_the_same_versions(tmp_path):
@@ -80,4 +83,4 @@ def test_after_dvc_repro_dagster_is_told_the_same_versions(tmp_path):
     told = workspace.call("lepton", "versioning", "sync")
     assert "sentiment/raw" in told and "sentiment/clean" in told
     assert "Dagster knows every version" in workspace.call("lepton", "versioning", "sync")
-    assert "nothing ran" in workspace.call("lepton", "run", "--upto", "clean")
+    assert "nothing ran" in workspace.call("lepton", "run", "sentiment", "--upto", "clean")
