@@ -138,7 +138,7 @@ def assign(
 
 
 _PLACES_A_BOX = 32  # a row's loss is a mean over its places times this: of the order of one whatever the size
-_BOX_WEIGHT = 2.0
+_BOX_WEIGHT = 8.0  # places that learn a box are few, and boxes are what takes longest to learn
 
 
 def row_losses(dense: Tensor, places_BA3: Tensor, boxes_BM4: Tensor, labels_BM: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+LAST = "last"  # in place of a measure: the later, the better
 EVALUATION_BATCHES = 2  # an evaluation keeps no gradients: its batches may be larger
 
 
@@ -212,9 +213,9 @@ class Fit:
         begun = time.monotonic()
         measures = self.measure(self.validation)
         state, name = self.state, self.params.best_by
-        if name not in measures:
-            raise StageFailed(f"train.best_by: '{name}' is not measured. There are: {', '.join(measures)}.")
-        value = measures[name] if name == "loss" else -measures[name]
+        if name not in measures and name != LAST:
+            raise StageFailed(f"train.best_by: '{name}' is not measured. There are: {', '.join(measures)}, {LAST}.")
+        value = -state.step if name == LAST else measures[name] if name == "loss" else -measures[name]
         state.evaluations.append({"step": state.step, **measures})
         if state.best_value is None or value < state.best_value:
             state.best_value, state.best_step, state.since_best = value, state.step, 0

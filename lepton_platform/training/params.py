@@ -51,7 +51,11 @@ class TrainParams(Params):
     freeze: list[str] = Field(default_factory=list, description="Patterns of parameters' names that are not trained.")
 
     evaluations_per_epoch: int = Field(1, ge=1)
-    best_by: str = Field("loss", description="The validation measure whose best weights are kept; 'loss': lowest.")
+    best_by: str = Field(
+        "loss",
+        description="The validation measure whose best weights are kept; 'loss': lowest; 'last': the last weights, where "
+        "validation rows are too few or too unlike the others to choose by.",
+    )
     patience: int | None = Field(3, ge=1, description="Evaluations without a better one before stopping; None: never.")
     log_every_steps: int = Field(10, ge=1)
     checkpoint_every_s: float = Field(60.0, ge=0, description="Seconds that a kill may cost.")
