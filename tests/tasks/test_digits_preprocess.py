@@ -15,7 +15,7 @@ from lepton_platform.tasks.digits.source import SourceParams
 from tests.data.pictures import exif, noise, saved
 from tests.tasks.stages import checked, cleaned, featured
 
-DEMO = {"min_size": 64, "max_size": 1_000_000, "similarity": 0.9}
+DEMO = {"min_size": 64, "max_size": 1_000_000, "similarity": 0.95}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_real_digits_stay_and_their_damaged_copies_are_set_aside(digits, tmp_pat
     bad = [
         changed(one, "same", image=saved(pixels, "TIFF")),
         changed(two, "other label", label=str((int(two["label"]) + 1) % 10)),
-        changed(one, "like", image=saved(pixels, "JPEG", quality=90)),
+        changed(one, "like", image=saved(pixels, "JPEG", quality=97)),
         changed(one, "turned", image=upside_down),
         changed(one, "cut", image=one["image"][:100]),
         changed(one, "text", image=b"seven"),
