@@ -27,7 +27,11 @@ Row = dict[str, Any]
 
 
 def holds_media(rows: Iterable[Mapping[str, Any]]) -> bool:
-    return any(type(value) is bytes for row in rows for value in row.values())
+    for row in rows:  # asked of every request: no generators
+        for value in row.values():
+            if type(value) is bytes:
+                return True
+    return False
 
 
 def media_path(folder: Path, digest: str) -> Path:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DRAIN_S = 10
 _PR_SET_PDEATHSIG = 1
-_M_MMAP_THRESHOLD = -3
-_LARGE_BYTES = 4 << 20
+_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 4 << 20
+_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 64 << 20
 
 
 def die_with_parent(parent: int) -> None:
@@ -35,9 +35,11 @@ def give_back_large_blocks() -> None:
     """Linux: memory of a large picture goes back to the system with it.
 
     glibc takes a block that was freed for a sign to keep the next ones of its size; a threshold that is set stays.
+    With it goes the one for what is free at the heap's end, which would be given back after nearly every request.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def server(app: Any, ready: int | None) -> "uvicorn.Server":
