@@ -150,7 +150,7 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
         part=part,  # pyright: ignore[reportArgumentType]
         params=params,
         downloads=settings.cache_dir,
-        cache=settings.state_dir / "drift",
+        cache=settings.state_dir / "drift" / task,
         out=out,
         at=now,
         workspace=settings.evidently_dir,
