@@ -26,7 +26,9 @@ def reviews(count: int, films: int = 40) -> pa.Table:
     texts = [f"Review {n}: it isn't {'very ' * (n % 4)}good, it is {n}!" for n in range(count)]
     labels = [("fresh", "rotten")[(n * n // 7) % 2] for n in range(count)]
     ids = [f"r{n}" for n in range(count)]
-    return pa.table(dict(zip(COLUMNS, (ids, times, texts, labels, [f"f{n % films}" for n in range(count)]), strict=True)))
+    return pa.table(
+        dict(zip(COLUMNS, (ids, times, texts, labels, [f"f{n % films}" for n in range(count)]), strict=True))
+    )
 
 
 def write_clean(folder: Path, rows: pa.Table) -> None:

@@ -51,7 +51,10 @@ def test_the_size_of_the_parts_changes_no_value(made, tmp_path, rows_per_shard):
     [
         ({"views": ["text_statistic"]}, r"no view text_statistic\. The task's views are: text_statistics, text_embed"),
         ({"options": {"mood": {}}}, "no view mood"),
-        ({"views": None, "options": {"text_embedding": {"max_token": 3}}}, r"options\.text_embedding.*max_token: Extra"),
+        (
+            {"views": None, "options": {"text_embedding": {"max_token": 3}}},
+            r"options\.text_embedding.*max_token: Extra",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_section_is_said(tmp_path, params, said):
@@ -73,7 +76,11 @@ WRONG = [
     ("another column", {**SOUND, "mood": [1.0] * 3}, r"differ in \['mood'\]"),
     ("one less", {k: v for k, v in SOUND.items() if k != "words"}, r"differ in \['words'\]"),
     ("words for numbers", {**SOUND, "words": ["one"] * 3}, "types it declares"),
-    ("no number", {**SOUND, "digit_share": [0.0, float("nan"), 1.0]}, "1 values that are not finite numbers in 'digit_s"),
+    (
+        "no number",
+        {**SOUND, "digit_share": [0.0, float("nan"), 1.0]},
+        "1 values that are not finite numbers in 'digit_s",
+    ),
     ("missing", {**SOUND, "digit_share": [0.0, None, None]}, r"for 2 rows, review_id \['r1', 'r2'\]"),
 ]
 
@@ -134,7 +141,9 @@ def history(films: list[tuple[str, int, str]]) -> list[dict]:
     return made.to_pylist()  # pyright: ignore
 
 
-FILMS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.sampled_from(["fresh", "rotten"])), max_size=25)
+FILMS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.sampled_from(["fresh", "rotten"])), max_size=25
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -139,7 +139,9 @@ def test_a_plain_feast_plan_finds_what_is_registered(published):
     """It calls every view with a source updated: Feast compares the times at which it made them."""
     (published.workspace / "data" / "reviews" / "tool.py").write_text("raise SystemExit('not a definition')\n")
     told = feast(published.workspace, "plan")
-    said = {line.rsplit(" ", 1)[0] for line in told.splitlines() if line.startswith(("Created ", "Updated ", "Deleted "))}
+    said = {
+        line.rsplit(" ", 1)[0] for line in told.splitlines() if line.startswith(("Created ", "Updated ", "Deleted "))
+    }
     assert said == {"Updated feature view", "Created sqlite table"}
     assert told.count("Updated feature view reviews_") == 2
 
