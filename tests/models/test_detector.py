@@ -1,14 +1,11 @@
 """The learner of boxes: where it looks, what each place learns, and that it learns."""
 
-import io
-
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from lepton_platform.data.images import decode
 from lepton_platform.models import one_stage
@@ -16,41 +13,11 @@ from lepton_platform.models.boxes import IGNORED, NOTHING, iou
 from lepton_platform.models.detection import Detection
 from lepton_platform.models.detector import FeatureParams, Features
 from lepton_platform.stage import StageFailed
+from tests.models.scenes import LABELS, scenes
 
-LABELS = ("square", "disc")
 LEARNER = Detection(content="image", target="boxes", labels=LABELS, decode=decode)
 FEATURES = {"widths": [8, 16, 16, 16], "blocks": [1, 1, 1, 1], "width": 16}
 SMALL = {"features": FEATURES, "convolutions": 1}
-
-
-def scenes(rows: int, seed: int, size: tuple[int, int] = (96, 128)) -> pa.Table:
-    """Bright squares and reddish discs on grey ground; every third picture has a crowd, every fifth is empty."""
-    rng = np.random.default_rng(seed)
-    height, width = size
-    found = []
-    for number in range(rows):
-        pixels = rng.integers(60, 100, (height, width, 3), dtype=np.uint8)
-        boxes = []
-        for _ in range(0 if number % 5 == 4 else 3):
-            side = int(rng.integers(14, 30))
-            x, y = int(rng.integers(0, width - side)), int(rng.integers(0, height - side))
-            label = LABELS[int(rng.integers(2))]
-            down, across = np.mgrid[:side, :side] - (side - 1) / 2
-            inside = (down**2 + across**2 <= side**2 / 4) if label == "disc" else np.ones((side, side), bool)
-            colour = (200, 60, 60) if label == "disc" else (230, 230, 200)
-            pixels[y : y + side, x : x + side][inside] = colour
-            boxes.append({"x1": x, "y1": y, "x2": x + side, "y2": y + side, "label": label, "crowd": False})
-        if number % 3 == 2:
-            boxes.append({"x1": 0, "y1": 0, "x2": 40, "y2": 40, "label": "disc", "crowd": True})
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        found.append({"image": file.getvalue(), "height": height, "width": width, "boxes": boxes})
-    corner = {name: pa.float32() for name in ("x1", "y1", "x2", "y2")}
-    box = pa.struct({**corner, "label": pa.string(), "crowd": pa.bool_()})
-    schema = pa.schema(
-        [("image", pa.binary()), ("height", pa.int32()), ("width", pa.int32()), ("boxes", pa.list_(box))]
-    )
-    return pa.Table.from_pylist(found, schema=schema)
 
 
 ROWS = scenes(8, 0)
