@@ -39,7 +39,7 @@ def labels_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     @_asset(task, LABELS, owners, {"json"}, [], about)
     def labels() -> dg.MaterializeResult:
         done = operate.export_labels(get_settings(), task)
-        figures = {name: getattr(done, name) for name in ("added", "changed", "contradicted", "unknown")}
+        figures = {name: getattr(done, name) for name in ("added", "changed", "contradicted", "unknown", "missing")}
         version = dg.DataVersion(tree_hash(operate.labels_file(get_settings(), task)))
         return dg.MaterializeResult(metadata={"dagster/row_count": done.total, **figures}, data_version=version)
 
