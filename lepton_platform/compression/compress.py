@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from lepton_platform.compression.export import OPSET, export
+from lepton_platform.compression.export import export, opset_of
 from lepton_platform.compression.measure import cpu, latency
 from lepton_platform.compression.quantise import quantise_dynamic, quantise_static
 from lepton_platform.compression.session import MODEL, SLOW_FUSIONS, Session
@@ -99,7 +99,7 @@ def compressed(
         "float_onnx_bytes": exported_bytes,
         "int8_bytes": (out / MODEL).stat().st_size,
     }
-    report = {**judged, **sizes, "opset": OPSET, "method": params.method, "weights_quantised": quantised}
+    report = {**judged, **sizes, "opset": opset_of(network), "method": params.method, "weights_quantised": quantised}
     _leave(model, out, config, report)
     progress(4, 4)
     figures = {name: float(value) for name, value in report.items() if isinstance(value, int | float)}
@@ -262,6 +262,6 @@ def _leave(model: Path, out: Path, config: Mapping[str, Any], report: Mapping[st
     for path in sorted(model.iterdir()):
         if path.is_file() and path.name not in {CONFIG, HISTORY}:
             shutil.copyfile(path, out / path.name)
-    runtime = {"graph": MODEL, "opset": OPSET, "disabled_optimizers": list(SLOW_FUSIONS)}
+    runtime = {"graph": MODEL, "opset": report["opset"], "disabled_optimizers": list(SLOW_FUSIONS)}
     write_json(out / CONFIG, {**config, "runtime": runtime})
     write_json(out / "report.json", report)

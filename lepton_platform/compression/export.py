@@ -36,7 +36,7 @@ def export(network: nn.Module, short: Mapping[str, Tensor], long: Mapping[str, T
             input_names=list(long),
             output_names=[OUTPUT],
             dynamic_shapes={name: _free(short[name], long[name], torch.export.Dim.DYNAMIC) for name in long},
-            opset_version=OPSET,
+            opset_version=opset_of(network),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -51,6 +51,11 @@ def export(network: nn.Module, short: Mapping[str, Tensor], long: Mapping[str, T
     forget_where_it_came_from(model)
     onnx.checker.check_model(model)
     write(model, path)
+
+
+def opset_of(network: nn.Module) -> int:
+    """The version of ONNX's operators; a network may need an older one, whose operators the runtime has."""
+    return getattr(network, "opset", OPSET)
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lepton_platform.models.augment import Augmentation
     from lepton_platform.models.one_stage import OneStage
     from lepton_platform.models.pictures import Decode
+    from lepton_platform.models.two_stage import TwoStage
 
 Config = Mapping[str, Any]
 MULTIPLE = 32  # of height and width: the coarsest stage's stride
@@ -49,12 +50,15 @@ class DetectionParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["one_stage"] = "one_stage"
+    kind: Literal["one_stage", "faster_rcnn"] = "one_stage"
     features: dict[str, Any] = Field(default_factory=dict, description="backbone, norm, widths, blocks, levels, width.")
-    convolutions: int = Field(2, ge=1, description="Of the head, on the way to classes and to boxes.")
+    convolutions: int = Field(2, ge=1, description="one_stage: of the head, on the way to classes and to boxes.")
     prior_px: float | None = Field(
-        None, gt=0, description="Side of a box before anything is learnt; None: the training boxes' median."
+        None, gt=0, description="one_stage: a box's side before anything is learnt; None: the training boxes' median."
     )
+    anchors: int = Field(3, ge=1, description="faster_rcnn: squares tried at a place of a level; sides are the boxes'.")
+    proposals: int = Field(300, ge=1, description="faster_rcnn: places of a picture that are looked at twice.")
+    hidden: int = Field(256, ge=1, description="faster_rcnn: width of the second look's linear layers.")
     weights: str | None = Field(
         None, description="A pretrained ResNet to start from: a safetensors file, a folder, or a hub's name."
     )
@@ -83,6 +87,7 @@ class DetectionSamples:
     strides: tuple[int, ...]
     views: int = 1
     how: Augmentation | None = None
+    told: bool = False  # the network computes its losses: when it learns, boxes and labels are inputs
 
     @property
     def sizes(self) -> np.ndarray:
@@ -96,7 +101,7 @@ class DetectionSamples:
     def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
         """Pictures padded to one size; boxes (B, M, 4) and labels (B, M) padded to the most boxes.
 
-        ``places`` (B, A, 3) are the same in every row: where the network looks, see ``one_stage.places``.
+        ``places`` (B, A, 3) are the same in every row: where a one-stage network looks, see ``one_stage.places``.
         """
         import torch
 
@@ -118,6 +123,9 @@ class DetectionSamples:
         for place, truth in enumerate(truths):
             boxes[place, : len(truth.boxes)] = torch.from_numpy(truth.boxes)
             labels[place, : len(truth.labels)] = torch.from_numpy(truth.labels)
+        if self.told:
+            named = {"boxes": boxes, "labels": labels}
+            return Batch({"image": image}, named) if self.how is None else Batch({"image": image, **named}, {})
         where = places(image.shape[2], image.shape[3], self.strides).expand(len(chosen), -1, -1)
         return Batch({"image": image}, {"boxes": boxes, "labels": labels, "places": where})
 
@@ -154,11 +162,21 @@ class Detection:
     def configure(self, network: Mapping[str, Any], rows: pa.Table, folder: Path, cache: Path) -> dict[str, Any]:
         """See ``Learner.configure``; leaves no files."""
         params, features, augment, post = _parsed(network)
+        sides = self._sides(rows)
+        if params.kind == "one_stage":
+            own = {
+                "convolutions": params.convolutions,
+                "prior_px": params.prior_px or round(float(np.median(sides)), 2),
+            }
+        else:
+            levels = len(features["levels"])
+            shares = (np.arange(levels * params.anchors) + 0.5) / (levels * params.anchors)
+            anchors = np.quantile(sides, shares).round(1).reshape(levels, params.anchors)
+            own = {"anchors_px": anchors.tolist(), "proposals": params.proposals, "hidden": params.hidden}
         return {
             "kind": params.kind,
             "features": features,
-            "convolutions": params.convolutions,
-            "prior_px": params.prior_px or self._median_side(rows),
+            **own,
             "weights": params.weights,
             "views": params.views,
             "augment": augment,
@@ -169,22 +187,27 @@ class Detection:
             "postprocess": post,
         }
 
-    def _median_side(self, rows: pa.Table) -> float:
-        """Of the training boxes, in pixels."""
+    def _sides(self, rows: pa.Table) -> np.ndarray:
+        """Of the training boxes, in pixels: the root of the area."""
         found = [box_maths.area(truth.boxes[truth.labels >= 0]) for truth in self._truths(rows)]
         areas = np.concatenate(found)
         if not len(areas):
             raise StageFailed(f"No training row has a box in '{self.target}': there is nothing to find.")
-        return round(float(np.median(np.sqrt(areas))), 2)
+        return np.sqrt(areas)
 
-    def build(self, config: Config) -> OneStage:
+    def build(self, config: Config) -> OneStage | TwoStage:
         from lepton_platform.models.detector import FeatureParams
-        from lepton_platform.models.one_stage import OneStage
 
-        features = FeatureParams(**config["features"])
-        return OneStage(features, len(config["labels"]), config["convolutions"], config["prior_px"])
+        features, classes = FeatureParams(**config["features"]), len(config["labels"])
+        if config["kind"] == "one_stage":
+            from lepton_platform.models.one_stage import OneStage
 
-    def start(self, network: OneStage, config: Config, cache: Path) -> None:
+            return OneStage(features, classes, config["convolutions"], config["prior_px"])
+        from lepton_platform.models.two_stage import TwoStage
+
+        return TwoStage(features, classes, config["anchors_px"], config["proposals"], config["hidden"])
+
+    def start(self, network: OneStage | TwoStage, config: Config, cache: Path) -> None:
         """Load a pretrained backbone, if the config names one."""
         if config["weights"] is not None:
             from lepton_platform.models.resnet import Resnet, load_resnet
@@ -198,12 +221,13 @@ class Detection:
         shapes = np.column_stack([rows[self.height].to_numpy(), rows[self.width].to_numpy()]).astype(np.int64)
         truths = self._truths(rows) if self.target in rows.column_names else None
         strides = tuple(config["features"]["levels"])
+        told = config["kind"] == "faster_rcnn"
         if not training:
-            return DetectionSamples(pictures, shapes, truths, strides)
+            return DetectionSamples(pictures, shapes, truths, strides, told=told)
         from lepton_platform.models.augment import Augmentation
 
         how = Augmentation(**config["augment"])
-        return DetectionSamples(pictures, shapes, truths, strides, config["views"], how)
+        return DetectionSamples(pictures, shapes, truths, strides, config["views"], how, told)
 
     def _truths(self, rows: pa.Table) -> list[Truth]:
         number = {label: n for n, label in enumerate(self.labels)}
@@ -225,6 +249,8 @@ class Detection:
         from lepton_platform.models.one_stage import row_losses
 
         del label_smoothing
+        if outputs.ndim == 1:  # the network has computed them
+            return outputs
         return row_losses(outputs, batch.targets["places"], batch.targets["boxes"], batch.targets["labels"])
 
     def measures(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -238,7 +264,9 @@ class Detection:
         truths = zip(batch.targets["boxes"].cpu().numpy(), batch.targets["labels"].cpu().numpy(), strict=True)
         precisions = [_row_precision(answers, *truth) for answers, truth in zip(found, truths, strict=True)]
         ap = torch.tensor(np.array(precisions), dtype=torch.float32, device=outputs.device)
-        return {"loss": self.losses(outputs, batch, 0.0), "ap50": ap[:, 0], "ap40": ap[:, 1]}
+        # Of a network that computes its own losses an answer tells none: what is missing stands for it.
+        loss = self.losses(outputs, batch, 0.0) if "places" in batch.targets else 1 - ap.mean(1)
+        return {"loss": loss, "ap50": ap[:, 0], "ap40": ap[:, 1]}
 
     def scores(self, outputs: Tensor, config: Config) -> Tensor:
         """(B, K, 6): x1, y1, x2, y2, score, class; the surest first, zeros beyond the last."""
@@ -259,13 +287,13 @@ class Detection:
         large = torch.zeros(3, 3, 3 * MULTIPLE, 5 * MULTIPLE, dtype=torch.uint8)
         return {"image": small}, {"image": large}
 
-    def depths(self, network: OneStage) -> dict[str, int]:
+    def depths(self, network: OneStage | TwoStage) -> dict[str, int]:
         """0 the head, then branches, pyramid and the backbone's stages down to the pixels."""
         from lepton_platform.models.depths import depths
 
         stages = [f"features.backbone.stages.{n}" for n in (3, 2, 1, 0)]
-        branches = ("class_branch", "box_branch")
-        return depths(network, ["head", branches, "features.pyramid", *stages, "features.backbone.stem"])
+        head, before = ("head", "roi.box_predictor"), ("class_branch", "box_branch", "roi.box_head", "rpn")
+        return depths(network, [head, before, "features.pyramid", *stages, "features.backbone.stem"])
 
 
 def _row_precision(answers: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:

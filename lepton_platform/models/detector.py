@@ -111,23 +111,25 @@ class SmallBackbone(nn.Module):
 class Pyramid(nn.Module):
     """Coarse levels, which know what there is, are added to fine ones, which know where."""
 
-    def __init__(self, widths: Sequence[int], width: int, norm: Norm) -> None:
+    def __init__(self, widths: Sequence[int], kept: Sequence[int], width: int, norm: Norm) -> None:
         super().__init__()
         norm = "batch" if norm == "frozen" else norm
+        self.kept = tuple(kept)
         self.inner = nn.ModuleList(
             nn.Sequential(nn.Conv2d(w, width, 1, bias=False), norm_of(norm, width)) for w in widths
         )
-        self.outer = nn.ModuleList(conv(width, width, norm) for _ in widths)
+        self.outer = nn.ModuleList(conv(width, width, norm) for _ in kept)
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """Fine to coarse in, fine to coarse out; neighbours differ by a factor of two in height and width."""
+        """Stages fine to coarse, of which the next has half the height and width → the levels that are kept."""
         sums: list[Tensor] = []
         for inner, stage in zip(reversed(self.inner), reversed(stages), strict=True):
             level = inner(stage)
             if sums:
                 level = level + F.interpolate(sums[-1], scale_factor=2.0, mode="nearest")
             sums.append(level)
-        return [outer(level) for outer, level in zip(self.outer, reversed(sums), strict=True)]
+        fine_first = sums[::-1]
+        return [outer(fine_first[number]) for outer, number in zip(self.outer, self.kept, strict=True)]
 
 
 class Features(nn.Module):
@@ -146,14 +148,13 @@ class Features(nn.Module):
         else:
             self.backbone = Resnet(params.backbone, partial(norm_of, params.norm))
         self.first = _STRIDES.index(params.levels[0])
-        self.kept = [_STRIDES.index(stride) - self.first for stride in params.levels]
-        self.pyramid = Pyramid(self.backbone.widths[self.first :], params.width, params.norm)
+        kept = [_STRIDES.index(stride) - self.first for stride in params.levels]
+        self.pyramid = Pyramid(self.backbone.widths[self.first :], kept, params.width, params.norm)
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         x = (image_BCHW.to(torch.float32) - self.mean) / self.deviation
         x = x.contiguous(memory_format=torch.channels_last)
-        levels = self.pyramid(self.backbone(x)[self.first :])
-        return [levels[number] for number in self.kept]
+        return self.pyramid(self.backbone(x)[self.first :])
 
 
 def initialise(network: nn.Module) -> None:
