@@ -102,7 +102,9 @@ def test_the_asset_graph_shows_the_tasks(up: Workspace, tmp_path: Path):
         browser = engine.chromium.launch(executable_path=str(chromium), args=flags)
         page = browser.new_page(viewport={"width": 1600, "height": 900})
         for task in TASKS:
-            page.goto(f"http://127.0.0.1:{up.ports['LEPTON_UI_PORT']}/asset-groups?selection=group%3A{task}")
+            location = "__repository__@lepton_platform.definitions"
+            group = f"locations/{location}/asset-groups/{task}/lineage"
+            page.goto(f"http://127.0.0.1:{up.ports['LEPTON_UI_PORT']}/{group}")
             for name in (task, "raw", "contract", "bento", "deployment", "drift"):
                 page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
             shot = tmp_path / f"{task}.png"
