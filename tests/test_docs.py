@@ -101,12 +101,14 @@ def test_yaml_in_the_documentation_is_yaml():
 
 
 def test_the_sources_of_own_data_are_what_the_task_takes():
-    from lepton_platform.tasks.sentiment.source import SourceParams
+    from lepton_platform.tasks import load_part
 
     page = (DOCS / "howto" / "own-data.md").read_text(encoding="utf-8")
     sections = [yaml.safe_load(content) for kind, content in FENCE.findall(page) if kind == "yaml"]
-    kinds = [SourceParams.model_validate(section["sentiment"]["source"]).kind for section in sections]
-    assert kinds == ["table", "imdb", "hub"]
+    said = [(task, values["source"]) for section in sections for task, values in section.items()]
+    kinds = [(task, load_part(task, "source").SourceParams.model_validate(values).kind) for task, values in said]
+    language = [("sentiment", kind) for kind in ("table", "imdb", "hub")]
+    assert kinds == [*language, ("trees", "coco"), ("digits", "folder")]
 
 
 # --- examples
