@@ -61,6 +61,28 @@ def _hash(entry: "Output") -> str:
     return str(entry.hash_info.value) if entry.hash_info else ""
 
 
+def _write_lock(entry: "PipelineStage") -> None:
+    """Record the stage in ``dvc.lock``: whole or not at all, and the stages in the order of ``dvc.yaml``.
+
+    DVC's own ``dump`` writes in place, which a kill would cut short, and appends, so that the bytes would tell in
+    which order independent stages happened to end.
+    """
+    from dvc.stage.serialize import to_lockfile
+    from dvc.utils.serialize import dumps_yaml, load_yaml
+
+    pipeline = Path(entry.dvcfile.path)
+    lock = pipeline.with_suffix(".lock")
+    held = load_yaml(lock) if lock.exists() else {"schema": "2.0"}
+    stages = {**held.get("stages", {}), **to_lockfile(entry)}
+    order = {name: place for place, name in enumerate(load_yaml(pipeline)["stages"])}
+    held["stages"] = {name: stages[name] for name in sorted(stages, key=lambda n: (order.get(n, len(order)), n))}
+    text = dumps_yaml(held)
+    if not lock.exists() or lock.read_text(encoding="utf-8") != text:
+        fresh = lock.with_name(f".{lock.name}.new-{os.getpid()}")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(lock)
+
+
 class Versions:
     """The workspace's DVC repository, kept open for a run. Use as a context manager."""
 
@@ -161,7 +183,7 @@ class Versions:
                 return False
             entry.save(run_cache=False)
             entry.commit()
-            entry.dump(update_pipeline=False)
+            _write_lock(entry)
             return True
 
     def read_hashes(self, stage: Stage, task: str) -> dict[str, str]:
@@ -187,7 +209,7 @@ class Versions:
                     "recorded. Run again."
                 )
             entry.commit()
-            entry.dump(update_pipeline=False)
+            _write_lock(entry)
             return _hash(entry.outs[0])
 
     def files(self, version: str) -> dict[str, Path]:

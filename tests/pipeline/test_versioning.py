@@ -1,0 +1,52 @@
+"""The lock file is canonical: its bytes tell what was made, never in which order or by how many runs."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from lepton_platform.pipeline.stages import get_stage
+from lepton_platform.pipeline.versioning import Versions, init
+from lepton_platform.settings import Settings
+
+TASKS = ("sentiment", "digits", "trees")
+STAGE = "  {task}-raw:\n    cmd: lepton stage raw {task}\n    outs:\n    - data/{task}/raw\n"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    init(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(STAGE.format(task=task) for task in TASKS))
+    for task in TASKS:
+        (tmp_path / "data" / task / "raw").mkdir(parents=True)
+        (tmp_path / "data" / task / "raw" / "rows").write_text(task)
+    return tmp_path
+
+
+def record(workspace: Path, *tasks: str) -> bytes:
+    with Versions(Settings(workspace=workspace)) as versions:
+        for task in tasks:
+            versions.record(get_stage("raw"), task, versions.read_hashes(get_stage("raw"), task))
+    return (workspace / "dvc.lock").read_bytes()
+
+
+def test_the_order_in_which_stages_end_does_not_show_in_the_lock(workspace: Path):
+    locks = set()
+    for order in itertools.permutations(TASKS):
+        (workspace / "dvc.lock").unlink(missing_ok=True)
+        locks.add(record(workspace, *order))
+    assert len(locks) == 1
+    text = locks.pop().decode()
+    assert sorted(TASKS, key=lambda task: text.index(f"{task}-raw:")) == list(TASKS), "as dvc.yaml has them"
+
+
+def test_recording_keeps_what_the_lock_says_of_others_and_leaves_nothing_beside_it(workspace: Path):
+    record(workspace, *TASKS)
+    before = (workspace / "dvc.lock").read_text()
+    (workspace / "data" / "digits" / "raw" / "rows").write_text("other digits")
+    after = record(workspace, "digits").decode()
+    changed = [ours for ours, old in zip(after.splitlines(), before.splitlines(), strict=True) if ours != old]
+    assert all("md5:" in line or "size:" in line for line in changed) and changed
+    assert not list(workspace.glob(".dvc.lock*"))
+    with Versions(Settings(workspace=workspace)) as versions:
+        assert {versions.state(get_stage("raw"), task) for task in TASKS} == {"fresh"}
