@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lepton_platform.pipeline.stages import STAGES, Stage
 from lepton_platform.settings import Settings
@@ -72,11 +72,11 @@ def _write_lock(entry: "PipelineStage") -> None:
 
     pipeline = Path(entry.dvcfile.path)
     lock = pipeline.with_suffix(".lock")
-    held = load_yaml(lock) if lock.exists() else {"schema": "2.0"}
-    stages = {**held.get("stages", {}), **to_lockfile(entry)}
+    held: dict[str, Any] = load_yaml(lock) if lock.exists() else {"schema": "2.0"}
+    stages: dict[str, Any] = held.get("stages", {}) | dict(to_lockfile(entry))
     order = {name: place for place, name in enumerate(load_yaml(pipeline)["stages"])}
-    held["stages"] = {name: stages[name] for name in sorted(stages, key=lambda n: (order.get(n, len(order)), n))}
-    text = dumps_yaml(held)
+    ordered = {name: stages[name] for name in sorted(stages, key=lambda n: (order.get(n, len(order)), n))}
+    text = dumps_yaml(held | {"stages": ordered})
     if not lock.exists() or lock.read_text(encoding="utf-8") != text:
         fresh = lock.with_name(f".{lock.name}.new-{os.getpid()}")
         fresh.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import Versions, init
-from lepton_platform.settings import Settings
+from lepton_platform.settings import use_workspace
 
 TASKS = ("sentiment", "digits", "trees")
 STAGE = "  {task}-raw:\n    cmd: lepton stage raw {task}\n    outs:\n    - data/{task}/raw\n"
@@ -24,7 +24,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def record(workspace: Path, *tasks: str) -> bytes:
-    with Versions(Settings(workspace=workspace)) as versions:
+    with Versions(use_workspace(workspace)) as versions:
         for task in tasks:
             versions.record(get_stage("raw"), task, versions.read_hashes(get_stage("raw"), task))
     return (workspace / "dvc.lock").read_bytes()
@@ -48,5 +48,5 @@ def test_recording_keeps_what_the_lock_says_of_others_and_leaves_nothing_beside_
     changed = [ours for ours, old in zip(after.splitlines(), before.splitlines(), strict=True) if ours != old]
     assert all("md5:" in line or "size:" in line for line in changed) and changed
     assert not list(workspace.glob(".dvc.lock*"))
-    with Versions(Settings(workspace=workspace)) as versions:
+    with Versions(use_workspace(workspace)) as versions:
         assert {versions.state(get_stage("raw"), task) for task in TASKS} == {"fresh"}
