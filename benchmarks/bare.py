@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers.classifier import Classifier
+from benchmarks.peers import Model, field_of, load
 
 
 def ways(clients: int, cores: int) -> list[tuple[int, int, int]]:
@@ -24,21 +24,23 @@ def ways(clients: int, cores: int) -> list[tuple[int, int, int]]:
 
 
 def measure(
-    model: Path, texts: list[str], way: tuple[int, int, int], clients: int, seconds: float
+    model: Path, values: list[str], way: tuple[int, int, int], clients: int, seconds: float
 ) -> dict[str, object]:
     batch, lanes, threads = way
-    classifier = Classifier(model, threads)
-    blocks = [sorted(texts[i : i + clients], key=len) for i in range(0, len(texts) - clients + 1, clients)]
-    feeds = [classifier.encode(block[i : i + batch]) for block in blocks for i in range(0, clients, batch)]
-    sizes = [len(block[i : i + batch]) for block in blocks for i in range(0, clients, batch)]
-    classifier.session.run(None, feeds[0])
+    loaded: Model = load(model, threads)
+    blocks = [sorted(values[i : i + clients], key=len) for i in range(0, len(values) - clients + 1, clients)]
+    groups = [block[i : i + batch] for block in blocks for i in range(0, clients, batch)]
+    calls = [(loaded.encode(group), len(group)) for group in groups]  # the feeds that answer that many inputs
+    loaded.session.run(None, calls[0][0][0])
     started, cpu = time.perf_counter(), time.process_time()
 
     def lane(number: int) -> list[float]:
         taken, turn = [], number
         while (at := time.perf_counter()) < started + seconds:
-            classifier.session.run(None, feeds[turn % len(feeds)])
-            taken += [time.perf_counter() - at] * sizes[turn % len(feeds)]
+            feeds, count = calls[turn % len(calls)]
+            for feed in feeds:
+                loaded.session.run(None, feed)
+            taken += [time.perf_counter() - at] * count
             turn += lanes
         return taken
 
@@ -49,9 +51,10 @@ def measure(
 
 
 if __name__ == "__main__":
-    texts = [json.loads(line)["texts"][0] for line in Path(sys.argv[2]).read_bytes().splitlines()]
-    count, cores = int(sys.argv[3]), len(os.sched_getaffinity(0))
-    tried = ways(count, cores)
-    found = [measure(Path(sys.argv[1]), texts, way, count, float(sys.argv[4])) for way in tried]
+    field = field_of(Path(sys.argv[1]))
+    inputs = [json.loads(line)[field][0] for line in Path(sys.argv[2]).read_bytes().splitlines()]
+    asked, cores = int(sys.argv[3]), len(os.sched_getaffinity(0))
+    tried = ways(asked, cores)
+    found = [measure(Path(sys.argv[1]), inputs, way, asked, float(sys.argv[4])) for way in tried]
     rates = [len(np.asarray(one["latencies_ms"])) / float(str(one["seconds"])) for one in found]
     print(json.dumps(found[int(np.argmax(rates))]))

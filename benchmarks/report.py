@@ -80,8 +80,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def write_section(name: str, text: str) -> None:
-    """Replace what stands between the section's markers in docs/benchmarks.md."""
-    begin, end = f"<!-- {name}: begin, written by benchmarks/{name}.py -->", f"<!-- {name}: end -->"
+    """Replace what stands between the section's markers in docs/benchmarks.md; ``program-part`` is a program's part."""
+    begin, end = f"<!-- {name}: begin, written by benchmarks/{name.split('-')[0]}.py -->", f"<!-- {name}: end -->"
     page = PAGE.read_text("utf-8")
     if begin not in page or end not in page:
         raise SystemExit(f"{PAGE} has no place for this section: {begin} … {end}")

@@ -1,10 +1,12 @@
-"""Our service beside its peers: ``python -m benchmarks.serving --bento models/sentiment/bento [--write]``.
+"""Our service beside its peers: ``python -m benchmarks.serving --bento models/sentiment/bento [--write SECTION]``.
 
-The same model, the same reviews, the same run. All services are started first (their cold starts are timed one
-after another), then they are asked in turn, round after round, so that what else the machine does meets all alike.
+The same model, the same inputs, the same run: the test rows of the Bento's workspace, or whole files (``--files``).
+All services are started first (their cold starts are timed one after another), then they are asked in turn, round
+after round, so that what else the machine does meets all alike.
 """
 
 import argparse
+import base64
 import itertools
 import json
 import os
@@ -23,6 +25,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from benchmarks.peers import field_of, told
 from benchmarks.report import ROOT, Others, cpu_seconds, machine, resident_mib, table, write_section
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.serving.control import start_service, stop, wait_ready
@@ -30,18 +33,21 @@ from lepton_platform.serving.deployments import deploy
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.store import tag_of
 from lepton_platform.settings import Settings
+from lepton_platform.tasks import load_part
 
 CLIENTS = (1, 8, 32)
-TEXTS = 512
+INPUTS = 512
+COMPARED = 64
 LIMIT = "bare ONNX Runtime loop"
 OURS = "Lepton (`lepton up`)"
 NOTES = f"""\
 The {LIMIT} runs inputs that were encoded beforehand and has no server around it; of the ways to run that many inputs
 at a time (alone, batched, side by side) the best is shown, and its latency is that of a call. Lepton's two rows also
-normalise the text as training did, check the request strictly, and answer only when the answer's row is on the disk;
-the peers tokenize, run the model and answer, and one of them writes its answers to the disk first. Closed loop: each
-client asks again when it is answered, one review a request, from a process of its own on the same machine. CPU time is
-the service's, all its processes together; beside it, memory is resident memory, summed likewise."""
+normalise the input as training did, check the request strictly, and answer only when the answer's row (and the file it
+is about) is on the disk; the peers encode, run the model and answer, and one of them writes its answers to the disk
+first. Closed loop: each client asks again when it is answered, one input a request, from a process of its own on the
+same machine. CPU time is the service's, all its processes together; beside it, memory is resident memory, summed
+likewise."""
 
 
 @dataclass
@@ -89,7 +95,8 @@ class Figures:
 def subjects(bento: Path, workspace: Path) -> list[Subject]:
     (workspace / "params.yaml").write_text(f"{tag_of(bento).split(':')[0]}: {{}}\n")
     settings, task = Settings.model_validate({"workspace": workspace}), tag_of(bento).split(":")[0]
-    deploy(settings, task, bento=bento, test=workspace, params=RolloutParams.model_validate({}))
+    judge = load_part(task, "metrics").EVALUATOR
+    deploy(settings, task, bento=bento, test=workspace, params=RolloutParams.model_validate({}), judge=judge)
     model = bento / "src/model"
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "LEPTON_WORKSPACE": str(workspace), "BENCHMARK_MODEL": str(model)}
     quiet |= {"BENTOML_HOME": str(settings.bentoml_home), "PYTHONPATH": str(ROOT)}
@@ -133,12 +140,12 @@ def begin(subject: Subject) -> None:
     subject.cold_s = time.perf_counter() - started
 
 
-def agreement(found: list[Subject], texts: list[str]) -> float:
-    """The share of reviews on which all services say the same: they do run the same model."""
+def agreement(found: list[Subject], bodies: list[dict[str, list[str]]]) -> float:
+    """The share of inputs on which all services say the same: they do run the same model."""
     said = []
     for subject in found:
-        answers = [httpx.post(f"{subject.url}/predict", json={"texts": [text]}, timeout=30).json() for text in texts]
-        said.append([answer["predictions"][0]["label"] for answer in answers])
+        answers = [httpx.post(f"{subject.url}/predict", json=body, timeout=30).json() for body in bodies]
+        said.append([told(answer["predictions"][0]) for answer in answers])
     return float(np.mean([len(set(labels)) == 1 for labels in zip(*said, strict=True)]))
 
 
@@ -183,29 +190,42 @@ def render(found: list[Subject], figures: dict[Any, Figures], words: list[str]) 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("--bento", type=Path, default=ROOT / "models/sentiment/bento", help="a built Bento's folder")
-    parser.add_argument("--rows", type=Path, help="a data set with a column text; else the test rows of its workspace")
+    parser.add_argument("--rows", type=Path, help="a data set with what is learnt from; else its workspace's test rows")
+    parser.add_argument("--files", type=Path, nargs="+", help="files to send, in place of rows")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.5, help="a measurement")
-    parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
+    parser.add_argument("--write", metavar="SECTION", help="write the figures into that section of docs/benchmarks.md")
     return parser.parse_args()
+
+
+def requests(chosen: argparse.Namespace, bento: Path) -> list[dict[str, list[str]]]:
+    """A body an input, in a fixed order."""
+    field = field_of(bento / "src/model")
+    if chosen.files:
+        values = [base64.b64encode(path.read_bytes()).decode() for path in chosen.files]
+    else:
+        rows = chosen.rows or bento.parents[2] / "data" / bento.parent.name / "dataset/test"
+        known = sorted(Dataset(rows).read().column(field.removesuffix("s")).to_pylist())
+        values = [base64.b64encode(one).decode() if isinstance(one, bytes) else one for one in known]
+        values = random.Random(1).sample(values, min(INPUTS, len(values)))
+    values *= -(-max(CLIENTS) // len(values))  # as many as clients at least
+    return [{field: [value]} for value in values]
 
 
 def main() -> None:
     chosen, started = arguments(), time.monotonic()
     bento = chosen.bento.resolve()
-    rows = chosen.rows or bento.parents[2] / "data" / bento.parent.name / "dataset/test"
-    known = sorted(Dataset(rows).read().column("text").to_pylist())
-    texts = random.Random(1).sample(known, min(TEXTS, len(known)))
+    asked = requests(chosen, bento)
     with tempfile.TemporaryDirectory(prefix="lepton-benchmark-") as folder:
         bodies = Path(folder) / "bodies.jsonl"
-        bodies.write_text("".join(json.dumps({"texts": [text]}) + "\n" for text in texts), "utf-8")
+        bodies.write_text("".join(json.dumps(body) + "\n" for body in asked), "utf-8")
         found = subjects(bento, Path(folder))
         others = Others()
         try:
             for subject in found:
                 begin(subject)
                 subject.idle_mib, subject.processes = resident_mib(subject.pid)
-            agreed = agreement(found, texts[:64])
+            agreed = agreement(found, asked[:COMPARED])
             figures = measure(found, bento / "src/model", bodies, chosen.rounds, chosen.seconds)
             for subject in found:
                 subject.loaded_mib, _ = resident_mib(subject.pid)
@@ -219,12 +239,13 @@ def main() -> None:
     took = f"{chosen.rounds} rounds of {chosen.seconds:g} s each, {time.monotonic() - started:.0f} s in all"
     words = [
         f"{machine()} {busy} {took}.",
-        f"The services gave the same label to {agreed:.0%} of 64 reviews. Requests that failed: {failed or 'none'}.",
+        f"The services said the same of {agreed:.0%} of {min(COMPARED, len(asked))} inputs. "
+        f"Requests that failed: {failed or 'none'}.",
     ]
     text = render(found, figures, words)
     print(text)
     if chosen.write:
-        write_section("serving", text)
+        write_section(chosen.write, text)
 
 
 if __name__ == "__main__":

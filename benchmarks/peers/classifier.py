@@ -9,6 +9,8 @@ import numpy as np
 class Classifier:
     """``threads``: of ONNX Runtime, a call; 0: its default, one a core."""
 
+    field = "texts"
+
     def __init__(self, model: Path, threads: int = 0) -> None:
         import onnxruntime as ort
         from tokenizers import Tokenizer
@@ -22,14 +24,14 @@ class Classifier:
         options.intra_op_num_threads = threads
         self.session = ort.InferenceSession(str(model / "model.onnx"), options, providers=["CPUExecutionProvider"])
 
-    def encode(self, texts: list[str]) -> dict[str, np.ndarray]:
-        """→ input_ids, attention_mask: int64 [B, T]."""
-        found = self.tokenizer.encode_batch(texts)
+    def encode(self, values: list[str]) -> list[dict[str, np.ndarray]]:
+        """→ input_ids, attention_mask: int64 [B, T], all in one call."""
+        found = self.tokenizer.encode_batch(values)
         ids = np.array([e.ids for e in found], dtype=np.int64)
-        return {"input_ids": ids, "attention_mask": np.array([e.attention_mask for e in found], dtype=np.int64)}
+        return [{"input_ids": ids, "attention_mask": np.array([e.attention_mask for e in found], dtype=np.int64)}]
 
-    def predict(self, texts: list[str]) -> list[dict[str, str | float]]:
-        logits = np.asarray(self.session.run(None, self.encode(texts))[0], dtype=np.float64)
+    def predict(self, values: list[str]) -> list[dict[str, str | float]]:
+        logits = np.asarray(self.session.run(None, self.encode(values)[0])[0], dtype=np.float64)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = powers / powers.sum(axis=1, keepdims=True)
         return [{"label": self.labels[row.argmax()], "score": float(row.max())} for row in shares]

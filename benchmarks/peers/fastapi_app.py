@@ -9,25 +9,24 @@ import sys
 import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from benchmarks.peers.classifier import Classifier
+from benchmarks.peers import Model, load
 
 
 class Request(BaseModel):
-    texts: list[str]
+    """One of the two: what the model takes."""
 
-
-class Answer(BaseModel):
-    label: str
-    score: float
+    texts: list[str] = []
+    images: list[str] = []
 
 
 class Answers(BaseModel):
-    predictions: list[Answer]
+    predictions: list[dict[str, Any]]
 
 
 class Log:
@@ -37,23 +36,24 @@ class Log:
         self.file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
         self.lock = threading.Lock()
 
-    def append(self, texts: list[str], answers: list[dict[str, str | float]]) -> None:
-        rows = [{"id": str(uuid.uuid4()), "text": t, **a} for t, a in zip(texts, answers, strict=True)]
+    def append(self, values: list[str], answers: list[dict[str, Any]]) -> None:
+        rows = [{"id": str(uuid.uuid4()), "input": v, **a} for v, a in zip(values, answers, strict=True)]
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
         with self.lock:
             os.write(self.file, data)
             os.fdatasync(self.file)
 
 
-def create(model: Path, threads: int, log: Log | None) -> FastAPI:
-    app, classifier = FastAPI(), Classifier(model, threads)
+def create(model: Model, log: Log | None) -> FastAPI:
+    app = FastAPI()
 
     @app.post("/predict")
     def predict(request: Request) -> Answers:  # FastAPI runs it in its pool of threads
-        answers = classifier.predict(request.texts)
+        values = request.texts or request.images
+        answers = model.predict(values)
         if log is not None:
-            log.append(request.texts, answers)
-        return Answers.model_validate({"predictions": answers})
+            log.append(values, answers)
+        return Answers(predictions=answers)
 
     @app.get("/readyz")
     def readyz() -> dict[str, str]:
@@ -64,5 +64,5 @@ def create(model: Path, threads: int, log: Log | None) -> FastAPI:
 
 if __name__ == "__main__":
     kept = Log(Path(sys.argv[4])) if len(sys.argv) > 4 else None
-    app = create(Path(sys.argv[1]), int(sys.argv[3]), kept)
+    app = create(load(Path(sys.argv[1]), int(sys.argv[3])), kept)
     uvicorn.run(app, port=int(sys.argv[2]), access_log=False, log_level="error")
