@@ -10,7 +10,6 @@ import numpy as np
 class Model(Protocol):
     """A task's model, as a peer calls it."""
 
-    field: str  # of a request: a list of texts, or of pictures in base64
     session: Any  # ONNX Runtime's
 
     def encode(self, values: list[str]) -> list[dict[str, np.ndarray]]:
@@ -32,6 +31,7 @@ def load(model: Path, threads: int = 0) -> Model:
 
 
 def field_of(model: Path) -> str:
+    """The field of a request: a list of texts, or of pictures in base64."""
     return "texts" if (model / "tokenizer.json").is_file() else "images"
 
 

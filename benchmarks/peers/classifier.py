@@ -9,8 +9,6 @@ import numpy as np
 class Classifier:
     """``threads``: of ONNX Runtime, a call; 0: its default, one a core."""
 
-    field = "texts"
-
     def __init__(self, model: Path, threads: int = 0) -> None:
         import onnxruntime as ort
         from tokenizers import Tokenizer

@@ -12,8 +12,6 @@ from lepton_platform.serving.bundle import Bundle
 class Pictures:
     """``threads``: of ONNX Runtime, a call; 0: its default, one a core. A call a tile: a batch gains nothing."""
 
-    field = "images"
-
     def __init__(self, model: Path, threads: int = 0) -> None:
         import onnxruntime as ort
 
