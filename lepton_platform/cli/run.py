@@ -20,19 +20,22 @@ if TYPE_CHECKING:
     from lepton_platform.settings import Settings
 
 
-def _wanted(settings: "Settings", task: str, upto: str | None, force: bool) -> list[str]:
-    """The stages to run: those whose result is not there, and what follows from them."""
+def _wanted(settings: "Settings", tasks: list[str], upto: str | None, force: bool) -> dict[str, list[str]]:
+    """Task → the stages to run: those whose result is not there, and what follows from them."""
     from lepton_platform.pipeline.stages import behind
     from lepton_platform.pipeline.stages import upto as stages_upto
     from lepton_platform.pipeline.versioning import Versions
 
     names = [stage.name for stage in stages_upto(upto)]
     if force:
-        return names
+        return dict.fromkeys(tasks, names)
     with Versions(settings) as versions:
-        states = versions.states(task)
-    waiting = behind(states)
-    return [name for name in names if states[name] != "fresh" or waiting[name]]
+        recorded = versions.recorded(tasks)
+    found = {}
+    for task, stages in recorded.items():
+        waiting = behind({name: stages[name].state for name in stages})
+        found[task] = [name for name in names if stages[name].state != "fresh" or waiting[name]]
+    return found
 
 
 def run(
@@ -51,7 +54,7 @@ def run(
 
     for changed in dvcfile.write(settings.workspace):
         say(f"{changed} brought up to date with the table of stages.")
-    wanted = {task: _wanted(settings, task, upto, force) for task in names}
+    wanted = _wanted(settings, names, upto, force)
     selected = [f"{task}/{stage}" for task in names for stage in wanted[task]]
     if upto is None:
         unread = [task for task in names if "features" in wanted[task] or not is_published(settings, task)]
@@ -82,12 +85,11 @@ def _materialize(settings: "Settings", selected: list[str], force: bool) -> Ende
 
 
 def _report(settings: "Settings", tasks: list[str], ended: Ended, upto: str | None) -> None:
-    from lepton_platform.cli.status import stage_table, task_status
+    from lepton_platform.cli.status import stage_table, task_statuses
     from lepton_platform.pipeline.stages import upto as stages_upto
 
     shown = {stage.name for stage in stages_upto(upto)}
-    for task in tasks:
-        found = task_status(settings, task)
+    for task, found in task_statuses(settings, tasks).items():
         rows = {name: row for name, row in found["stages"].items() if name in shown}
         for name, row in rows.items():
             if row["state"] == "fresh":

@@ -7,34 +7,33 @@ import typer
 from lepton_platform.cli.common import Json, Workspace, chosen_tasks, console, open_workspace, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lepton_platform.pipeline.versioning import Recorded
     from lepton_platform.settings import Settings
 
 
-def _stages(settings: "Settings", task: str) -> dict[str, dict[str, Any]]:
+def _stages(settings: "Settings", task: str, recorded: "Mapping[str, Recorded]") -> dict[str, dict[str, Any]]:
     from lepton_platform.pipeline.ledger import Ledger
-    from lepton_platform.pipeline.stages import STAGES, behind
-    from lepton_platform.pipeline.versioning import Versions
+    from lepton_platform.pipeline.stages import behind
 
     ledger, found = Ledger(settings), {}
-    with Versions(settings) as versions:
-        states = versions.states(task)
-        waiting = behind(states)
-        for stage in STAGES:
-            version = versions.version(stage, task)
-            maker = ledger.maker(task, stage.name, version) if version else None
-            latest = ledger.latest(task, stage.name)
-            failed = states[stage.name] != "fresh" and latest is not None and latest.state == "failed"
-            found[stage.name] = {
-                "state": "failed" if failed else states[stage.name],
-                "behind": waiting[stage.name],
-                "version": version,
-                "rows": maker.rows if maker else None,
-                "materialized_at": maker.started_at if maker else None,
-                "seconds": round(maker.seconds, 2) if maker else None,
-                "run_id": maker.run_id if maker else None,
-                "metrics": dict(maker.metrics) if maker else {},
-                "message": latest.message if failed and latest else None,
-            }
+    waiting = behind({name: stage.state for name, stage in recorded.items()})
+    for name, stage in recorded.items():
+        maker = ledger.maker(task, name, stage.version) if stage.version else None
+        latest = ledger.latest(task, name)
+        failed = stage.state != "fresh" and latest is not None and latest.state == "failed"
+        found[name] = {
+            "state": "failed" if failed else stage.state,
+            "behind": waiting[name],
+            "version": stage.version,
+            "rows": maker.rows if maker else None,
+            "materialized_at": maker.started_at if maker else None,
+            "seconds": round(maker.seconds, 2) if maker else None,
+            "run_id": maker.run_id if maker else None,
+            "metrics": dict(maker.metrics) if maker else {},
+            "message": latest.message if failed and latest else None,
+        }
     return found
 
 
@@ -50,12 +49,22 @@ def _metrics(settings: "Settings", task: str) -> dict[str, Any]:
     return found
 
 
-def task_status(settings: "Settings", task: str) -> dict[str, Any]:
+def task_statuses(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
+    """Task → its stages, figures and what is deployed, from one reading of what DVC has recorded."""
+    from lepton_platform.pipeline.versioning import Versions
     from lepton_platform.serving.deployments import champion
 
-    serving = champion(settings, task)
-    deployed = serving.tag if serving else None
-    return {"stages": _stages(settings, task), "metrics": _metrics(settings, task), "deployed": deployed}
+    with Versions(settings) as versions:
+        recorded = versions.recorded(tasks)
+    found = {}
+    for task in tasks:
+        serving = champion(settings, task)
+        found[task] = {
+            "stages": _stages(settings, task, recorded[task]),
+            "metrics": _metrics(settings, task),
+            "deployed": serving.tag if serving else None,
+        }
+    return found
 
 
 def key_metric(metrics: dict[str, float]) -> str:
@@ -89,7 +98,7 @@ def status(
 ) -> None:
     """What is fresh, how good it is, and what is deployed."""
     settings = open_workspace(workspace)
-    found = {name: task_status(settings, name) for name in chosen_tasks(settings, [task] if task else None)}
+    found = task_statuses(settings, chosen_tasks(settings, [task] if task else None))
     if as_json:
         print_json({"tasks": found})
         return

@@ -50,11 +50,11 @@ def _event(instance: dg.DagsterInstance, stage: Stage, task: str, version: str) 
 
 def sync(instance: dg.DagsterInstance, task: str) -> Iterator[str]:
     """Report what is fresh in DVC and unknown to Dagster, in the graph's order; yields the stages' names."""
-    versions = open_versions()
+    recorded = open_versions().recorded([task])[task]
     for stage in STAGES:
-        if versions.state(stage, task) != "fresh":
+        version = recorded[stage.name].version
+        if recorded[stage.name].state != "fresh":
             continue
-        version = versions.version(stage, task)
         data_version, code, _ = _known(instance, dg.AssetKey([task, stage.name]))
         if version and (data_version, code) != (version, code_version(stage, task)):
             instance.report_runless_asset_event(_event(instance, stage, task, version))

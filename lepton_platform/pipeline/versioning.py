@@ -4,7 +4,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,6 +84,21 @@ def _write_lock(entry: "PipelineStage") -> None:
         fresh.replace(lock)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A stage as ``dvc.lock`` knows it and the workspace holds it; ``version`` is ``None`` where it never ran."""
+
+    state: State
+    version: str | None
+
+
+def _state(entry: "PipelineStage") -> State:
+    out = entry.outs[0]
+    if not out.hash_info or not out.exists:
+        return "missing"
+    return "stale" if entry.changed() else "fresh"
+
+
 class Versions:
     """The workspace's DVC repository, kept open for a run. Use as a context manager."""
 
@@ -150,8 +166,7 @@ class Versions:
 
     def version(self, stage: Stage, task: str) -> str | None:
         """The DVC hash recorded in ``dvc.lock`` for what the stage left."""
-        out = self._stage(stage, task).outs[0]
-        return out.hash_info.value if out.hash_info else None
+        return _hash(self._stage(stage, task).outs[0]) or None
 
     def inputs(self, stage: Stage, task: str) -> dict[str, str]:
         """What ``dvc.lock`` says was read: path → DVC hash, parameters left out."""
@@ -161,15 +176,22 @@ class Versions:
     def state(self, stage: Stage, task: str) -> State:
         """``missing``: never run or its files are gone. ``stale``: inputs, code, parameters or files differ."""
         with self._locked():
-            entry = self._stage(stage, task)
-            out = entry.outs[0]
-            if not out.hash_info or not out.exists:
-                return "missing"
-            return "stale" if entry.changed() else "fresh"
+            return _state(self._stage(stage, task))
 
-    def states(self, task: str) -> dict[str, State]:
-        """Every stage's own state: what `dvc status` says. See ``stages.behind`` for what follows from it."""
-        return {stage.name: self.state(stage, task) for stage in STAGES}
+    def recorded(self, tasks: Iterable[str]) -> dict[str, dict[str, Recorded]]:
+        """Task → stage → its own state (what `dvc status` says) and the version in ``dvc.lock``.
+
+        ``dvc.yaml`` and ``dvc.lock`` are read once for all: DVC parses both for every stage that is asked for.
+        See ``stages.behind`` for what follows from a state.
+        """
+        with self._locked():
+            loaded: Any = self.repo.stage.load_file(str(self.workspace / "dvc.yaml"))
+            entries = {entry.name: entry for entry in loaded}
+            return {task: {s.name: self._recorded(entries, s, task) for s in STAGES} for task in tasks}
+
+    def _recorded(self, entries: Mapping[str, Any], stage: Stage, task: str) -> Recorded:
+        entry = entries.get(stage.dvc_name(task)) or self._stage(stage, task)
+        return Recorded(_state(entry), _hash(entry.outs[0]) or None)
 
     def restore(self, stage: Stage, task: str) -> bool:
         """Bring back what the stage left when it last ran on exactly this; ``False`` if it never did."""
