@@ -54,6 +54,6 @@ contracts: install
 	.venv/bin/lint-imports --no-cache
 
 unit: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test: lint types contracts unit ## Lint, types, import contracts, tests: all that CI runs

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from lepton_platform import settings
 from lepton_platform.settings import STORES, Settings
@@ -34,9 +35,17 @@ def cache_dir() -> Path:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A smoke workspace that `lepton run` has brought up to date. Nobody changes it: take a ``copy``."""
-    made = new_workspace(tmp_path_factory.mktemp("built") / "workspace")
-    made.call("lepton", "run")
-    return made
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whichever test process comes first builds it for all
+        shared = shared.parent
+    folder, done = shared / "built" / "workspace", shared / "built.done"
+    with FileLock(shared / "built.lock"):
+        if done.exists():
+            return Workspace(folder)
+        made = new_workspace(folder)
+        made.call("lepton", "run")
+        done.touch()
+        return made
 
 
 @pytest.fixture
