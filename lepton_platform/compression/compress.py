@@ -5,9 +5,10 @@ What makes it smaller has a module each (``export``, ``quantise``); this one put
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,19 +19,20 @@ from pydantic import Field
 from lepton_platform.compression.export import export, opset_of
 from lepton_platform.compression.measure import cpu, latency
 from lepton_platform.compression.quantise import quantise_dynamic, quantise_static
-from lepton_platform.compression.session import MODEL, SLOW_FUSIONS, Session
+from lepton_platform.compression.session import SLOW_FUSIONS, Session, file_of, runs
 from lepton_platform.data.dataset import Dataset
+from lepton_platform.models.graph import Graph, Run
 from lepton_platform.stage import Params, Progress, StageFailed, StageResult
 from lepton_platform.training.batches import by_size
 from lepton_platform.training.evaluation import MetricsPart, Sampling
 from lepton_platform.training.part import ModelPart, Samples
-from lepton_platform.training.predict import in_order, load
+from lepton_platform.training.predict import as_arrays, in_order, load, torch_runs
 from lepton_platform.training.weights import CONFIG, HISTORY, WEIGHTS, read_config, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor, nn
 
+Answer = Callable[[Mapping[str, Run], Mapping[str, Any]], Any]  # the learner's, of graphs and a batch's inputs
 _CHECKED_ROWS = 64  # of the export against the network
 
 
@@ -79,28 +81,39 @@ def compressed(
     if not rows.num_rows:
         raise StageFailed(f"There are no test rows in {dataset.name}/test to hold the int8 model against.")
     before = Dataset(quality / "predictions").read()
-    config = read_config(model)
-    samples = model_part.LEARNER.encode(config, model, rows)
+    config, learner = read_config(model), model_part.LEARNER
+    samples = learner.encode(config, model, rows)
     network = load(model, model_part)
+    graphs = learner.graphs(network, config)
+
+    def answers(run: Mapping[str, Run], inputs: Mapping[str, NDArray]) -> NDArray:
+        return learner.answer(run, inputs, config, model)
+
+    opset = opset_of(network)
     with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / MODEL
+        plain = Path(folder)
         progress(0, 4)
-        export(network, *model_part.LEARNER.examples(config), plain)
+        for name, graph in graphs.items():
+            export(graph, plain / file_of(name), opset)
         progress(1, 4)
-        _check_export(network, Session(plain), samples, params.export_tolerance)
-        quantised = _quantise(plain, out / MODEL, params, lambda: _calibration(dataset, model, params, model_part))
+        floats = {name: Session(plain / file_of(name)) for name in graphs}
+        _check_export(graphs, floats, samples, answers, params.export_tolerance)
+        quantised = 0
+        for name in graphs:
+            feeds = functools.partial(_calibration, name, floats, dataset, model, params, model_part)
+            quantised += _quantise(plain / file_of(name), out / file_of(name), params, feeds)
         progress(2, 4)
-        judged = _judge(Judge(rows, before, samples, config, out, params, model_part, metrics))
+        judged = _judge(Judge(rows, before, samples, config, model, out, params, model_part, metrics, tuple(graphs)))
         progress(3, 4)
-        timed = _latencies(network, plain, out / MODEL, samples, params)
-        exported_bytes = plain.stat().st_size
+        timed = _latencies(graphs, plain, out, samples, answers, params)
+        exported_bytes = sum((plain / file_of(name)).stat().st_size for name in graphs)
     sizes = {
         "float_bytes": (model / WEIGHTS).stat().st_size,
         "float_onnx_bytes": exported_bytes,
-        "int8_bytes": (out / MODEL).stat().st_size,
+        "int8_bytes": sum((out / file_of(name)).stat().st_size for name in graphs),
     }
-    report = {**judged, **sizes, "opset": opset_of(network), "method": params.method, "weights_quantised": quantised}
-    _leave(model, out, config, report)
+    report = {**judged, **sizes, "opset": opset, "method": params.method, "weights_quantised": quantised}
+    _leave(model, out, config, report, tuple(graphs))
     progress(4, 4)
     figures = {name: float(value) for name, value in report.items() if isinstance(value, int | float)}
     return StageResult(
@@ -118,19 +131,21 @@ class Judge:
     before: Any
     samples: Samples
     config: Mapping[str, Any]
+    model: Path
     out: Path
     params: CompressParams
     part: ModelPart
     metrics: MetricsPart
+    graphs: tuple[str, ...]
 
 
 def _judge(it: Judge) -> dict[str, Any]:
     """Answer all test rows, write predictions/, apply the gate; the report's figures."""
-    session = Session(it.out / MODEL, it.params.threads)
+    run = runs({name: Session(it.out / file_of(name), it.params.threads) for name in it.graphs})
     evaluator = it.metrics.EVALUATOR
 
     def answers(batch_rows: int) -> Any:
-        return evaluator.answers(it.rows, _scores(session, it, batch_rows), it.config["labels"])
+        return evaluator.answers(it.rows, _scores(run, it, batch_rows), it.config["labels"])
 
     after = answers(it.params.batch_rows)
     many = it.params.latency_rows
@@ -167,20 +182,13 @@ def _gate(report: Mapping[str, Any], name: str, params: CompressParams) -> None:
         )
 
 
-def _scores(session: Session, it: Judge, batch_rows: int) -> NDArray[np.float32]:
-    """The learner's scores (N, …) of all rows, in their order."""
-    import torch
-
-    found: list[NDArray[np.float32]] = []
+def _scores(run: Mapping[str, Run], it: Judge, batch_rows: int) -> NDArray:
+    """The learner's answers (N, …) to all rows, in their order."""
     batches = by_size(it.samples.sizes, batch_rows)
-    for batch in batches:
-        outputs = torch.from_numpy(session.run(_arrays(it.samples.batch(batch).inputs)))
-        found.append(it.part.LEARNER.scores(outputs, it.config).numpy())
+    found = [
+        it.part.LEARNER.answer(run, as_arrays(it.samples.batch(batch).inputs), it.config, it.model) for batch in batches
+    ]
     return in_order(found, batches)
-
-
-def _arrays(inputs: Mapping[str, Tensor]) -> dict[str, NDArray]:
-    return {name: tensor.numpy() for name, tensor in inputs.items()}
 
 
 def _quantise(source: Path, target: Path, params: CompressParams, calibration: Callable[[], Iterable[Any]]) -> int:
@@ -191,65 +199,103 @@ def _quantise(source: Path, target: Path, params: CompressParams, calibration: C
     return quantise_static(source, target, calibration(), **kept)
 
 
-def _calibration(dataset: Path, model: Path, params: CompressParams, part: ModelPart) -> Iterator[dict[str, NDArray]]:
-    """Training rows spread evenly, one at a time, as the network is fed."""
+def _calibration(
+    name: str, floats: Mapping[str, Session], dataset: Path, model: Path, params: CompressParams, part: ModelPart
+) -> Iterator[Mapping[str, NDArray]]:
+    """What the graph is fed while training rows, spread evenly, are answered one at a time."""
     rows = Dataset(dataset / "train").read(list(part.LEARNER.columns))
     if not rows.num_rows:
         raise StageFailed(f"There are no training rows in {dataset.name}/train to calibrate on.")
     many = min(params.calibration_rows, rows.num_rows)
     rows = rows.take(np.unique(np.linspace(0, rows.num_rows - 1, many).astype(np.int64)))
-    samples = part.LEARNER.encode(read_config(model), model, rows)
+    config, learner = read_config(model), part.LEARNER
+    samples = learner.encode(config, model, rows)
     for row in range(rows.num_rows):
-        yield _arrays(samples.batch([row]).inputs)
+        inputs = as_arrays(samples.batch([row]).inputs)
+        if len(floats) == 1:
+            yield inputs
+            continue
+        fed: list[Mapping[str, NDArray]] = []
+        learner.answer(_noted(runs(floats), name, fed), inputs, config, model)
+        yield from fed
 
 
-def _check_export(network: nn.Module, session: Session, samples: Samples, tolerance: float) -> None:
-    """The exported graph against the network, on rows of all sizes."""
+def _noted(run: Mapping[str, Run], name: str, fed: list[Mapping[str, NDArray]]) -> dict[str, Run]:
+    """The same graphs; what ``name`` is fed is written down."""
+
+    def noting(feeds: Mapping[str, NDArray]) -> Sequence[NDArray]:
+        fed.append(dict(feeds))
+        return run[name](feeds)
+
+    return {**run, name: noting}
+
+
+def _check_export(
+    graphs: Mapping[str, Graph],
+    sessions: Mapping[str, Session],
+    samples: Samples,
+    answer: Answer,
+    tolerance: float,
+) -> None:
+    """The exported graphs against the network, on rows of all sizes: whatever is asked of one is asked of the other."""
     import torch
+
+    worst = dict.fromkeys(graphs, 0.0)
+
+    def both(name: str, ours: Run) -> Run:
+        def run(feeds: Mapping[str, NDArray]) -> Sequence[NDArray]:
+            outputs = ours(feeds)
+            for wanted, found in zip(outputs, sessions[name].run(feeds), strict=True):
+                gap = np.abs(wanted - found) / (1 + np.abs(wanted))
+                worst[name] = max(worst[name], float(gap.max(initial=0.0)))
+            return outputs
+
+        return run
 
     chosen = np.argsort(samples.sizes, kind="stable")
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(_CHECKED_ROWS, len(chosen))).astype(int)]
-    worst = 0.0
-    for batch in (chosen[:1], chosen[-1:], *np.array_split(chosen, min(4, len(chosen)))):
-        inputs = samples.batch(batch).inputs
-        with torch.inference_mode():
-            wanted = network(**inputs).numpy()
-        found = np.abs(wanted - session.run(_arrays(inputs))) / (1 + np.abs(wanted))
-        worst = max(worst, float(found.max()))
-    if not worst <= tolerance:
-        raise StageFailed(
-            f"The exported graph does not compute what the network does: outputs differ by up to {worst:.2g} of "
-            f"1 + their size, and {tolerance:.2g} is allowed (compress.export_tolerance). Some operation of the network is "
-            "exported wrongly."
-        )
+    checked = {name: both(name, ours) for name, ours in torch_runs(graphs).items()}
+    with torch.inference_mode():
+        for batch in (chosen[:1], chosen[-1:], *np.array_split(chosen, min(4, len(chosen)))):
+            answer(checked, as_arrays(samples.batch(batch).inputs))
+    for name, gap in worst.items():
+        if not gap <= tolerance:
+            raise StageFailed(
+                f"The exported graph '{name}' does not compute what the network does: outputs differ by up to {gap:.2g} of "
+                f"1 + their size, and {tolerance:.2g} is allowed (compress.export_tolerance). Some operation of the network "
+                "is exported wrongly."
+            )
 
 
 def _latencies(
-    network: nn.Module, plain: Path, small: Path, samples: Samples, params: CompressParams
+    graphs: Mapping[str, Graph],
+    plain: Path,
+    out: Path,
+    samples: Samples,
+    answer: Answer,
+    params: CompressParams,
 ) -> dict[str, Any]:
     """torch, float ONNX and int8 ONNX on the median row and on a batch around it."""
     import torch
 
     order = np.argsort(samples.sizes, kind="stable")
     middle, half = len(order) // 2, max(min(params.latency_rows, len(order)) // 2, 1)
-    one = samples.batch(order[middle : middle + 1]).inputs
-    many = samples.batch(order[max(middle - half, 0) : middle + half]).inputs
+    one = as_arrays(samples.batch(order[middle : middle + 1]).inputs)
+    many = as_arrays(samples.batch(order[max(middle - half, 0) : middle + half]).inputs)
 
-    def by_torch(inputs: Mapping[str, Tensor]) -> object:
-        with torch.inference_mode():
-            return network(**inputs)
+    def timed(run: Mapping[str, Run]) -> dict[str, Any]:
+        return latency(lambda inputs: answer(run, inputs), one, many)
 
     before = torch.get_num_threads()
     torch.set_num_threads(params.threads)
     try:
-        found = {"torch float": latency(by_torch, one, many)}
+        with torch.inference_mode():
+            found = {"torch float": timed(torch_runs(graphs))}
     finally:
         torch.set_num_threads(before)
-    sessions: dict[str, Callable[[Mapping[str, Any]], object]] = {
-        "onnx float": Session(plain, params.threads).run,
-        "onnx int8": Session(small, params.threads).run,
-    }
-    return found | {name: latency(run, _arrays(one), _arrays(many)) for name, run in sessions.items()}
+    for name, folder in (("onnx float", plain), ("onnx int8", out)):
+        found[name] = timed(runs({graph: Session(folder / file_of(graph), params.threads) for graph in graphs}))
+    return found
 
 
 def _latency_table(timed: Mapping[str, Mapping[str, float]]) -> str:
@@ -257,11 +303,14 @@ def _latency_table(timed: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(["| model | p50 ms, one row | p95 ms | rows/s, batch |", "|---|---|---|---|", *lines])
 
 
-def _leave(model: Path, out: Path, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-    """The float weights and what else the model needs, the config with how to run the graph, the report."""
+def _leave(
+    model: Path, out: Path, config: Mapping[str, Any], report: Mapping[str, Any], graphs: tuple[str, ...]
+) -> None:
+    """The float weights and what else the model needs, the config with how to run the graphs, the report."""
     for path in sorted(model.iterdir()):
         if path.is_file() and path.name not in {CONFIG, HISTORY}:
             shutil.copyfile(path, out / path.name)
-    runtime = {"graph": MODEL, "opset": report["opset"], "disabled_optimizers": list(SLOW_FUSIONS)}
+    files = {name: file_of(name) for name in graphs}
+    runtime = {"graphs": files, "opset": report["opset"], "disabled_optimizers": list(SLOW_FUSIONS)}
     write_json(out / CONFIG, {**config, "runtime": runtime})
     write_json(out / "report.json", report)

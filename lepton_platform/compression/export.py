@@ -10,33 +10,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lepton_platform.models.graph import Graph
+
 if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
 
 OPSET = 23  # the first with Attention as one operator; Gelu came with 20
-OUTPUT = "logits"
 _PLACES = 64  # of a size, at least, where the examples' sizes differ
 
 
-def export(network: nn.Module, short: Mapping[str, Tensor], long: Mapping[str, Tensor], path: Path) -> None:
-    """Write ``network`` to ``path`` as ONNX.
+def export(graph: Graph, path: Path, opset: int = OPSET) -> None:
+    """Write ``graph`` to ``path`` as ONNX.
 
-    ``short`` and ``long``: the network's inputs by name for two batches that differ in rows and in length; an axis
-    whose size differs is left free in the graph, and axes that agree in both batches are one size.
+    An axis whose size differs between its two examples is left free, and axes that agree in both are one size.
     """
     import onnx
     import torch
 
+    short, long = graph.short, graph.long
     _forget_earlier_exports()
     with _quietly():
         program: Any = torch.onnx.export(
-            network.eval(),
+            graph.module.eval(),
             kwargs=dict(long),
             input_names=list(long),
-            output_names=[OUTPUT],
+            output_names=list(graph.outputs),
             dynamic_shapes={name: _free(short[name], long[name], torch.export.Dim.DYNAMIC) for name in long},
-            opset_version=opset_of(network),
+            opset_version=opset,
             dynamo=True,
             external_data=False,
             verbose=False,

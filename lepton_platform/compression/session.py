@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-MODEL = "model.onnx"
+from lepton_platform.models.graph import Run
+
 # ONNX Runtime fuses a sum and the layer norm after it into one kernel, which is slower than the two on a CPU.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 
@@ -26,6 +27,15 @@ class Session:
         )
         self.inputs = [value.name for value in self._session.get_inputs()]
 
-    def run(self, feeds: Mapping[str, NDArray]) -> NDArray[np.float32]:
-        """The network's inputs by name, B rows each → its output (B, …)."""
-        return np.asarray(self._session.run(None, {name: feeds[name] for name in self.inputs})[0], dtype=np.float32)
+    def run(self, feeds: Mapping[str, NDArray]) -> list[NDArray]:
+        """The graph's inputs by name, B rows each → its outputs."""
+        return [np.asarray(o) for o in self._session.run(None, {name: feeds[name] for name in self.inputs})]
+
+
+def file_of(graph: str) -> str:
+    """The name of a graph's file in a model's folder."""
+    return f"{graph}.onnx"
+
+
+def runs(sessions: Mapping[str, Session]) -> dict[str, Run]:
+    return {name: session.run for name, session in sessions.items()}

@@ -19,6 +19,7 @@ from lepton_platform.models.batch import Batch
 from lepton_platform.models.boxes import IGNORED, NOTHING
 from lepton_platform.models.image_input import pad
 from lepton_platform.models.labelling import wrong_params
+from lepton_platform.models.one_graph import OneGraph
 from lepton_platform.models.pictures import Pictures
 from lepton_platform.stage import StageFailed
 
@@ -141,7 +142,7 @@ def _view(picture: np.ndarray, truth: Truth, how: Augmentation) -> tuple[np.ndar
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(OneGraph):
     """Learns boxes and their labels.
 
     ``content``: the column of files. ``target``: the column of boxes, lists of {x1, y1, x2, y2, label, crowd} in

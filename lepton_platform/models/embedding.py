@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_platform.models.side_by_side import cores, one_thread_a_batch
 from lepton_platform.stage import Progress, StageFailed
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TextEncoder:
         ids = token_ids(texts, self.tokenizer)
         vectors_ND = np.empty((len(ids), self.width), dtype=np.float32)
         done = 0
-        with _one_thread_a_batch(), ThreadPoolExecutor(_cores() if self.device == "cpu" else 1) as pool:
+        with one_thread_a_batch(), ThreadPoolExecutor(cores() if self.device == "cpu" else 1) as pool:
             for rows, vectors_BD in pool.map(lambda rows: (rows, self._pooled(ids, rows)), _batches(ids, batch)):
                 vectors_ND[rows] = vectors_BD
                 done += len(rows)
@@ -149,24 +149,6 @@ def _padded(ids: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArra
         tokens_BT[place, : len(one)] = one
         mask_BT[place, : len(one)] = 1
     return tokens_BT, mask_BT
-
-
-@contextmanager
-def _one_thread_a_batch() -> Iterator[None]:
-    torch = _torch()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    """The cores that this process may use, fewer where OMP_NUM_THREADS says so."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(available, int(asked))) if asked.isdigit() else available
 
 
 def _torch() -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from lepton_platform.models.batch import Batch
+from lepton_platform.models.one_graph import OneGraph
 from lepton_platform.stage import StageFailed
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Labelling:
+class Labelling(OneGraph):
     """``content`` and ``target`` are columns of the training set; ``labels`` are the target's values, in order."""
 
     content: str

@@ -20,7 +20,7 @@ from lepton_platform.serving.shipping import ship
 from lepton_platform.stage import StageFailed, StageResult
 
 PROGRAMS = (bento_build.__name__, server.__name__, offline.__name__)  # what is run in a Bento; all else they import
-MODEL_FILES = ("model.onnx", "config.json")  # and those that the config names under "files"
+CONFIG = "config.json"  # names the model's other files
 REQUIREMENTS = (  # BentoML adds itself
     "numpy", "onnxruntime", "prometheus-client", "pyarrow", "pydantic", "pydantic-settings", "starlette",
     "uvicorn", "uvloop", "httptools",
@@ -88,18 +88,19 @@ def bento(
 def _stage(staged: Path, compressed: Path, modules: list[str]) -> None:
     ship(modules, staged / "src")
     (staged / MODEL).mkdir()
-    wanted = list(MODEL_FILES)
+    wanted = [CONFIG]
     for name in wanted:
         if not (compressed / name).is_file():
             raise StageFailed(f"{compressed} has no {name}; a service needs {', '.join(wanted)}. Compress again.")
         shutil.copyfile(compressed / name, staged / MODEL / name)
-        if name == "config.json":
+        if name == CONFIG:
             wanted += _named(compressed / name)
 
 
 def _named(config: Path) -> list[str]:
-    """The further files that a model's config says it needs; each lies beside it."""
-    names: list[str] = json.loads(config.read_text("utf-8")).get("files", [])
+    """The graphs and the further files that a model's config says it needs; each lies beside it."""
+    told = json.loads(config.read_text("utf-8"))
+    names: list[str] = [*told["runtime"]["graphs"].values(), *told.get("files", [])]
     for name in names:
         if Path(name).name != name:
             raise StageFailed(f"{config} names the file {name!r}: it must lie in the model's own folder.")

@@ -32,7 +32,11 @@ Parts = Sequence[Encoded]  # of one input
 
 
 class Encoder(Protocol):
-    """Turns inputs into arrays; made once, at the start of the service."""
+    """Turns inputs into arrays; made once, at the start of the service.
+
+    Where the model is several graphs it also has ``answer(graphs, feeds)``: graphs by name (``models.graph.Run``) and what
+    ``collate`` gave → an output an item (B, …), the learner's own ``answer`` without torch.
+    """
 
     def prepare(self, inputs: Sequence[Any]) -> list[list[Encoded]]:
         """Preprocess and encode: the parts of each input, in order, at least one.

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lepton_platform.models.batch import Batch
+from lepton_platform.models.graph import Graph, Run
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 Config = Mapping[str, Any]  # JSON values: all that rebuilds the network, beside its weights
@@ -77,12 +79,15 @@ class Learner(Protocol):
         """(B,) each: figures whose means over the validation rows say how good the network is. ``loss`` is one."""
         ...
 
-    def scores(self, outputs: Any, config: Config) -> Tensor:
-        """(B, …) float32, what the task's evaluator reads: (B, C) probabilities, or (B, K, 6) boxes."""
+    def graphs(self, network: nn.Module, config: Config) -> Mapping[str, Graph]:
+        """What the network is exported as, by name; see ``models/graph.py``."""
         ...
 
-    def examples(self, config: Config) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """The network's inputs for two batches that differ in every size that may differ, in rows first of all."""
+    def answer(self, run: Mapping[str, Run], inputs: Mapping[str, NDArray], config: Config, folder: Path) -> NDArray:
+        """(B, …), what the task's evaluator reads: (B, C) probabilities, (B, K, 6) boxes, (B,) transcripts.
+
+        ``run``: the graphs, whatever computes them; ``inputs``: of a batch, as arrays; ``folder``: the model's, for its files.
+        """
         ...
 
     def depths(self, network: nn.Module) -> Mapping[str, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lepton_platform.models.graph import Graph, Run
 from lepton_platform.stage import Progress
 from lepton_platform.training.batches import by_size
 from lepton_platform.training.part import ModelPart
@@ -16,7 +17,7 @@ from lepton_platform.training.weights import load_weights, read_config
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
 PredictPart = ModelPart  # to answer, a part tells the same things as to train
 
@@ -37,9 +38,9 @@ def predict_scores(
     threads: int = 2,
     device: str = "auto",
     progress: Progress | None = None,
-) -> NDArray[np.float32]:
-    """The learner's scores, (N, …) float32 in the rows' order: of a classifier (N, C) probabilities, C in the order of
-    ``config.json``'s labels; of a detector (N, K, 6).
+) -> NDArray:
+    """The learner's answers, (N, …) in the rows' order: of a classifier (N, C) probabilities, C in the order of
+    ``config.json``'s labels; of a detector (N, K, 6); of a speech network (N,) transcripts.
 
     The target's column may be missing. ``threads``: on a CPU the last bits depend on it, as on ``batch_size``.
     """
@@ -49,19 +50,37 @@ def predict_scores(
 
     config, where = read_config(folder), choose_device(device)
     samples = part.LEARNER.encode(config, folder, rows)
-    found: list[NDArray[np.float32]] = []
+    found: list[NDArray] = []
     batches = by_size(samples.sizes, batch_size)
     with reproducible(threads), torch.inference_mode():
-        network, done = load(folder, part).to(where), 0
+        done, run = 0, torch_runs(part.LEARNER.graphs(load(folder, part).to(where), config), where)
         for batch in batches:
-            outputs = network(**samples.batch(batch).to(where).inputs)
-            found.append(part.LEARNER.scores(outputs, config).float().cpu().numpy())
+            found.append(part.LEARNER.answer(run, as_arrays(samples.batch(batch).inputs), config, folder))
             done += len(batch)
             if progress is not None:
                 progress(done, rows.num_rows)
     return in_order(found, batches)
 
 
-def in_order(scores: Sequence[NDArray[np.float32]], batches: Sequence[NDArray]) -> NDArray[np.float32]:
+def torch_runs(graphs: Mapping[str, Graph], device: Any = "cpu") -> dict[str, Run]:
+    """The network's own graphs as functions of arrays; to be called in torch's inference mode."""
+    import torch
+
+    def runner(module: nn.Module) -> Run:
+        def run(inputs: Mapping[str, NDArray]) -> list[NDArray]:
+            outputs = module(**{name: torch.from_numpy(array).to(device) for name, array in inputs.items()})
+            each = outputs if isinstance(outputs, tuple | list) else [outputs]
+            return [output.cpu().numpy() for output in each]
+
+        return run
+
+    return {name: runner(graph.module) for name, graph in graphs.items()}
+
+
+def as_arrays(inputs: Mapping[str, Tensor]) -> dict[str, NDArray]:
+    return {name: tensor.numpy() for name, tensor in inputs.items()}
+
+
+def in_order(scores: Sequence[NDArray], batches: Sequence[NDArray]) -> NDArray:
     """The batches' scores, one array, in the order of the rows whose numbers ``batches`` are."""
     return np.concatenate(scores)[np.argsort(np.concatenate(batches), kind="stable")]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from lepton_platform.compression.export import export
 from lepton_platform.compression.session import Session
 from lepton_platform.data.dataset import Dataset
+from lepton_platform.models.graph import Graph
 from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import load_part
 from lepton_platform.training.predict import load
@@ -59,13 +60,13 @@ def arrays(inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 def test_the_exported_graph_computes_what_the_network_does(network, tmp_path):
     path = tmp_path / "model.onnx"
-    export(network, batch(2, 5, 0), batch(3, 11, 1), path)
+    export(Graph(network, batch(2, 5, 0), batch(3, 11, 1)), path)
     session = Session(path)
     for number, (rows, tokens) in enumerate([(1, 1), (1, 48), (7, 3), (33, 20)]):  # none was an example
         inputs = batch(rows, tokens, number)
         with torch.inference_mode():
             wanted = network(**inputs).numpy()
-        assert session.run(arrays(inputs)) == pytest.approx(wanted, abs=1e-5)
+        assert session.run(arrays(inputs))[0] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_the_graph_tells_its_inputs_and_nothing_of_where_it_was_made(folder, tmp_path_factory):
@@ -106,7 +107,7 @@ def test_all_that_the_model_needs_lies_beside_it(folder):
         assert (out / name).read_bytes() == (model / name).read_bytes()
     config, before = (json.loads((place / "config.json").read_text()) for place in (out, model))
     assert {**before, "runtime": config["runtime"]} == config
-    assert config["runtime"]["graph"] == "model.onnx"
+    assert config["runtime"]["graphs"] == {"model": "model.onnx"}
 
 
 def test_the_first_figure_is_the_one_that_decides(folder):
@@ -136,14 +137,14 @@ def test_it_runs_without_torch(folder, tmp_path):
     code = (
         "import sys, numpy as np\n"
         "from lepton_platform.compression.session import Session\n"
-        f"found = Session({str(folder / 'compressed' / 'model.onnx')!r}).run(dict(np.load('inputs.npz')))\n"
+        f"found = Session({str(folder / 'compressed' / 'model.onnx')!r}).run(dict(np.load('inputs.npz')))[0]\n"
         "np.save('found.npy', found)\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
     found = np.load(tmp_path / "found.npy")
     assert found.dtype == np.float32
-    assert np.array_equal(found, Session(folder / "compressed" / "model.onnx").run(inputs))
+    assert np.array_equal(found, Session(folder / "compressed" / "model.onnx").run(inputs)[0])
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+RUNTIME = {"graphs": {"model": "model.onnx"}}
 WORDS = {"good": 2.0, "charming": 3.0, "film": 0.1, "bad": -2.0, "dull": -3.0, "the": 0.0, "never": -1.0, "a": 0.0}
 
 
@@ -44,7 +45,7 @@ def write_model(folder: Path, words: Mapping[str, float] = WORDS, max_tokens: in
     graph = helper.make_graph(nodes, "bag_of_words", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
-    config = {"labels": ["rotten", "fresh"], "max_tokens": max_tokens, "files": ["tokenizer.json"]}
+    config = {"labels": ["rotten", "fresh"], "max_tokens": max_tokens, "files": ["tokenizer.json"], "runtime": RUNTIME}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder
 
@@ -55,7 +56,7 @@ def _save(folder: Path, nodes: list, constants: list, inputs: list, outputs: lis
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     onnx.save(model, folder / "model.onnx")
-    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "config.json").write_text(json.dumps({**config, "runtime": RUNTIME}), "utf-8")
     return folder
 
 

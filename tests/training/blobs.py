@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lepton_platform.models.batch import Batch
+from lepton_platform.models.one_graph import OneGraph
 
 
 class Net(nn.Module):
@@ -37,7 +38,7 @@ class Points:
         )
 
 
-class Blobs:
+class Blobs(OneGraph):
     columns = ("x", "y", "side")
     labels = ("left", "right")
 
