@@ -5,13 +5,15 @@ What is wrong with one picture costs that picture only, by its ``problem``.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lepton_platform.data.annotations import SUFFIXES
-from lepton_platform.data.records import short
-from lepton_platform.data.tables import Row, located, read_rows
+from lepton_platform.data.media_files import Medium, media_rows, read_content
+from lepton_platform.data.tables import located
 from lepton_platform.stage import StageFailed
+
+PICTURES = Medium("picture", "source.pictures")
 
 
 @dataclass(frozen=True)
@@ -48,36 +50,12 @@ def manifest(
     Paths count from the folder ``pictures``. Bytes come as a binary column or as a model hub's struct of ``bytes``
     and ``path``.
     """
-    folder = Path(located(pictures)) if pictures else None
-    columns = list(dict.fromkeys((image, label, *others)))
-    for path in paths:
-        for row in read_rows(path, columns, delimiter):
-            yield _labelled(row, image, label, others, folder)
-
-
-def _labelled(row: Row, image: str, label: str, others: Sequence[str], folder: Path | None) -> Labelled:
-    values = {name: row.values.get(name) for name in others}
-    data, problem = None, row.problem
-    if problem is None:
-        try:
-            data = _bytes(row.values.get(image), folder)
-        except (ValueError, OSError) as error:
-            problem = f"{image}: {error}"
-    said = f"{row.where}: {problem}" if problem else None
-    return Labelled(row.where, data, row.values.get(label), values, said)
-
-
-def _bytes(value: Any, folder: Path | None) -> bytes | None:
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if value is None or isinstance(value, bytes):
-        return value
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{short(value)} is neither a picture's bytes nor its path")
-    if folder is None:
-        raise ValueError("it is a path; set source.pictures to the folder that paths count from")
-    if ".." in PurePosixPath(value).parts or PurePosixPath(value).is_absolute():
-        raise ValueError(f"{short(value)} leads out of the folder source.pictures")
-    if not (folder / value).is_file():
-        raise ValueError(f"there is no picture {short(value)} in the folder source.pictures")
-    return (folder / value).read_bytes()
+    for row in media_rows(paths, image, (label, *others), PICTURES, pictures, delimiter):
+        data, problem = None, row.problem
+        if row.content is not None:
+            try:
+                data = read_content(row.content, noun=PICTURES.noun)
+            except ValueError as error:
+                problem = f"{row.where}: {image}: {error}"
+        values = {name: row.values[name] for name in others}
+        yield Labelled(row.where, data, row.values[label], values, problem)

@@ -1,4 +1,4 @@
-"""Packages that carry data: the real clients, against a folder of wheels that the test makes."""
+"""Packages that carry data: the real clients, against wheels and Debian packages that the test makes."""
 
 import hashlib
 import os
@@ -7,11 +7,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from lepton_platform.data import packages
+from lepton_platform.data import package_clients
+from lepton_platform.data.archives import members, open_member
 from lepton_platform.data.packages import fetch_archive, fetch_member, fetch_members
 from lepton_platform.stage import StageFailed
 
@@ -42,8 +45,8 @@ def offline(monkeypatch: pytest.MonkeyPatch):
     """Call it, and no client can be started any more."""
 
     def cut() -> None:
-        monkeypatch.setattr(packages, "find_spec", lambda name: None)
-        monkeypatch.setattr(packages.sys, "executable", "/nowhere/python")
+        monkeypatch.setattr(package_clients, "find_spec", lambda name: None)
+        monkeypatch.setattr(package_clients.sys, "executable", "/nowhere/python")
         monkeypatch.setenv("PATH", "/nowhere")
 
     return cut
@@ -111,9 +114,122 @@ def test_members_of_a_tar_are_read_by_name_and_never_unpacked(tmp_path):
     with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
         archive.add(source, "package/x")
         archive.add(source, "../outside")
-    with packages._open_member(tmp_path / "a.tgz", "package/x", "a 1.0") as stream:
+    with open_member(tmp_path / "a.tgz", "package/x", "a 1.0") as stream:
         assert stream.read() == b"hello"
     assert not (tmp_path.parent / "outside").exists()
+
+
+def tar_of(files: dict[str, bytes], compression: str) -> bytes:
+    """Names as Debian writes them, a folder and a link that leads out among the files."""
+    packed = BytesIO()
+    mode = f"w:{compression.removeprefix('zst')}"
+    with tarfile.open(fileobj=packed, mode=mode) as archive:  # pyright: ignore[reportCallIssue, reportArgumentType]
+        folder, link = tarfile.TarInfo("./usr"), tarfile.TarInfo("./usr/link")
+        folder.type, link.type, link.linkname = tarfile.DIRTYPE, tarfile.SYMTYPE, "/etc/hostname"
+        for info in (folder, link):
+            archive.addfile(info)
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(content)
+            archive.addfile(info, BytesIO(content))
+    if compression != "zst":
+        return packed.getvalue()
+    return pa.compress(packed.getvalue(), "zstd", asbytes=True)
+
+
+def deb_of(files: dict[str, bytes], compression: str = "xz") -> bytes:
+    parts = {"debian-binary": b"2.0\n", "control.tar": b"odd", f"data.tar.{compression}": tar_of(files, compression)}
+    out = b"!<arch>\n"
+    for name, content in parts.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        out += content + b"\n" * (len(content) % 2)
+    return out
+
+
+@pytest.mark.parametrize("compression", ["xz", "gz", "zst"])
+def test_the_files_of_a_debian_package_are_read_by_name(tmp_path, compression):
+    path = tmp_path / "tiny.deb"
+    path.write_bytes(deb_of({"usr/a.csv": b"1", "usr/share/b.csv": b"22", "usr/share/c.txt": b"333"}, compression))
+    with open_member(path, "usr/share/b.csv", "tiny 1.0") as stream:
+        assert stream.read() == b"22"
+    assert list(members(path, suffix=".csv")) == [("usr/a.csv", b"1"), ("usr/share/b.csv", b"22")]
+    assert dict(members(path, "usr/share/")) == {"usr/share/b.csv": b"22", "usr/share/c.txt": b"333"}
+    for absent in ("usr", "usr/link", "./usr/a.csv", "../a.csv"):
+        with pytest.raises(StageFailed, match=r"tiny 1\.0 has no member"), open_member(path, absent, "tiny 1.0"):
+            pass
+
+
+def test_members_of_a_wheel_are_iterated_over(index):
+    wheel = index / "tiny_corpus-1.0-py3-none-any.whl"
+    assert dict(members(wheel, "tiny_corpus/", ".csv")) == CONTENT
+
+
+@pytest.mark.parametrize("cut", [0, 8, 100, 300, -200])
+@pytest.mark.parametrize("compression", ["xz", "gz", "zst"])
+def test_a_damaged_archive_says_so(tmp_path, cut, compression):
+    path = tmp_path / "tiny.deb"
+    path.write_bytes(deb_of({"usr/a.csv": os.urandom(500)}, compression)[:cut])
+    with pytest.raises(StageFailed, match=r"tiny\.deb is not an archive that can be read"):
+        list(members(path))
+
+
+@pytest.fixture
+def apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of one Debian package, and apt-get pointed at it and at nothing else."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        pytest.skip("apt-get is Debian's and Ubuntu's; it is not here")
+    tree, pool, state = tmp_path / "tree", tmp_path / "pool", tmp_path / "state"
+    for name, content in CONTENT.items():
+        (tree / "usr/share" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "usr/share" / name).write_bytes(content)
+    fields = (
+        "Package: tiny-sounds\nVersion: 1.0-1\nArchitecture: all\nMaintainer: A <a@example.org>\nDescription: few\n"
+    )
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text(fields)
+    pool.mkdir()
+    deb = pool / "tiny-sounds_1.0-1_all.deb"
+    subprocess.run(["dpkg-deb", "--build", str(tree), str(deb)], check=True, capture_output=True)
+    sha256, size = hashlib.sha256(deb.read_bytes()).hexdigest(), deb.stat().st_size
+    (pool / "Packages").write_text(f"{fields}Filename: ./{deb.name}\nSize: {size}\nSHA256: {sha256}\n")
+    for folder in ("lists/partial", "cache/archives/partial", "etc"):
+        (state / folder).mkdir(parents=True)
+    (state / "etc/sources.list").write_text(f"deb [trusted=yes] copy:{pool} ./\n")
+    (state / "status").touch()
+    (state / "apt.conf").write_text(
+        f'Dir::State "{state}";\nDir::State::status "{state}/status";\nDir::Cache "{state}/cache";\n'
+        f'Dir::Etc "{state}/etc";\nAPT::Sandbox::User "";\n'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(state / "apt.conf"))
+    subprocess.run(["apt-get", "update", "-qq"], check=True, capture_output=True)
+    return deb
+
+
+def test_a_debian_package_is_fetched_by_apt_and_then_needs_none(apt, tmp_path, offline):
+    cache, sums = tmp_path / "cache", {f"usr/share/{name}": sha256 for name, sha256 in SHA.items()}
+    folder = fetch_members("tiny-sounds", "1.0-1", sums, cache, "apt")
+    assert (folder / "usr/share" / MEMBER).read_bytes() == CONTENT[MEMBER]
+    sha256 = hashlib.sha256(apt.read_bytes()).hexdigest()
+    archive = fetch_archive("tiny-sounds", "1.0-1", sha256, cache, "apt")
+    assert archive.name == "archive.deb" and archive.read_bytes() == apt.read_bytes()
+    offline()
+    assert fetch_members("tiny-sounds", "1.0-1", sums, cache, "apt") == folder
+    assert fetch_archive("tiny-sounds", "1.0-1", sha256, cache, "apt") == archive
+    assert sorted(path.name for path in cache.iterdir()) == ["packages"]
+
+
+def test_what_apt_does_not_know_is_named_with_what_to_do(apt, tmp_path):
+    for package, version in (("no-such-sounds", "1"), ("tiny-sounds", "2.0")):
+        with pytest.raises(
+            StageFailed, match=rf"Debian's package {package} {version} is not .* fetched: E: .*apt-get update"
+        ):
+            fetch_archive(package, version, SHA[MEMBER], tmp_path / "cache", "apt")
+
+
+def test_without_apt_the_message_names_it(tmp_path, offline):
+    offline()
+    with pytest.raises(StageFailed, match=r"Debian's package a 1 .* apt-get \(Debian, Ubuntu\), .* is not installed"):
+        fetch_archive("a", "1", SHA[MEMBER], tmp_path, "apt")
 
 
 def test_two_processes_that_fetch_at_once_both_get_the_file(index, tmp_path):
