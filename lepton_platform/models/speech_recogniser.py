@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-    from lepton_platform.models.whisper import Whisper
+    from lepton_platform.models.whisper import Whisper, WhisperSizes
 
 Config = Mapping[str, Any]
 TOKENIZER = "tokenizer.json"
@@ -38,8 +38,12 @@ class SpeechParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    weights: str = Field(
-        "whisper-tiny-en", description="'whisper-tiny-en' (packaged), a folder, or a hub's name: weights and tokenizer."
+    weights: str | None = Field(
+        "whisper-tiny-en",
+        description="'whisper-tiny-en' (packaged), a folder, or a hub's name: weights and tokenizer. None: from scratch.",
+    )
+    sizes: dict[str, Any] = Field(
+        default_factory=dict, description="From scratch: width, heads, encoder_layers, decoder_layers, hidden, states …"
     )
     language: str = Field("en", description="Of a network that knows several.")
     tail_s: float = Field(0.5, ge=0, le=5, description="Silence behind a recording, seconds.")
@@ -99,13 +103,12 @@ class SpeechRecogniser:
 
     def configure(self, network: Mapping[str, Any], rows: pa.Table, folder: Path, cache: Path) -> dict[str, Any]:
         """See ``Learner.configure``; leaves ``tokenizer.json``."""
-        from lepton_platform.models.pretrained import speech
+        from lepton_platform.models.pretrained import PACKAGED_SPEECH, speech
         from lepton_platform.models.whisper_tokens import special_tokens
-        from lepton_platform.models.whisper_weights import whisper_sizes
 
         params, masks = _parsed(network)
-        source = speech(params.weights, cache)
-        sizes = whisper_sizes(source, params.dropout)
+        source = speech(params.weights or PACKAGED_SPEECH, cache)
+        sizes = _sizes(params, source)
         special = special_tokens(source, sizes.vocabulary, params.language)
         (folder / TOKENIZER).write_bytes((source / TOKENIZER).read_bytes())
         most = sizes.positions - len(special["start"])
@@ -138,10 +141,12 @@ class SpeechRecogniser:
         return Whisper(WhisperSizes(**config["sizes"]), Masks(**config["masks"]))
 
     def start(self, network: Whisper, config: Config, cache: Path) -> None:
-        from lepton_platform.models.pretrained import speech
-        from lepton_platform.models.whisper_weights import load_whisper
+        """Load pretrained weights; a network from scratch stays as it was built."""
+        if config["weights"] is not None:
+            from lepton_platform.models.pretrained import speech
+            from lepton_platform.models.whisper_weights import load_whisper
 
-        load_whisper(network, speech(config["weights"], cache))
+            load_whisper(network, speech(config["weights"], cache))
 
     def encode(self, config: Config, folder: Path, rows: pa.Table, *, training: bool = False) -> SpeechSamples:
         del training  # what is hidden in training is hidden in the network
@@ -217,6 +222,20 @@ class SpeechRecogniser:
         encoder = [f"encoder.layers.{n}" for n in reversed(range(len(network.encoder.layers)))]
         last, first = ("decoder.norm", decoder[0]), ("decoder.tokens", "decoder.positions")
         return depths(network, [last, *decoder[1:], first, ("encoder.norm", encoder[0]), *encoder[1:], "encoder"])
+
+
+def _sizes(params: SpeechParams, source: Path) -> WhisperSizes:
+    from lepton_platform.models.whisper import WhisperSizes
+    from lepton_platform.models.whisper_weights import whisper_sizes
+
+    if params.weights is not None:
+        if params.sizes:
+            raise StageFailed("train.network.sizes: a pretrained network has its own sizes; leave it out.")
+        return whisper_sizes(source, params.dropout)
+    try:
+        return WhisperSizes.model_validate({"dropout": params.dropout, **params.sizes})
+    except ValidationError as error:
+        raise wrong_params("train.network.sizes", error, WhisperSizes) from None
 
 
 def _parsed(network: Mapping[str, Any]) -> tuple[SpeechParams, dict[str, Any]]:
