@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,9 @@ from lepton_platform.training.evaluation import (
     Sampling,
     Section,
 )
+from lepton_platform.training.figures import DECIMALS, Slice, check_same_rows, flat, groups_of, how_drawn, short
 
-_DECIMALS = 6  # of probabilities and figures: what is beyond depends on the machine's order of summation
-_FEW_GROUPS = 30  # below, intervals by group are too narrow; see ``bootstrap``
-_EXCERPT_CHARACTERS = 300
 _PICTURE_PIXELS = 112  # that a small picture is shown in
-
-
-class Slice(NamedTuple):
-    """A part of the rows worth its own figure: ``inside`` is (N,) bool."""
-
-    dimension: str
-    name: str
-    inside: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Classification:
 
     def answers(self, rows: pa.Table, outputs: NDArray, labels: Sequence[str]) -> pa.Table:
         """(N, C) probabilities → id, event_time, group, label, predicted, score, p_<label>…; score is predicted's."""
-        chances = np.round(np.asarray(outputs, dtype=np.float64), _DECIMALS)
+        chances = np.round(np.asarray(outputs, dtype=np.float64), DECIMALS)
         if chances.shape != (rows.num_rows, len(labels)) or not np.isfinite(chances).all():
             raise StageFailed(
                 f"The model answered {chances.shape} figures where {rows.num_rows} rows of {len(labels)} labels were "
@@ -91,11 +81,11 @@ class Classification:
 
     def compare(self, one: pa.Table, other: pa.Table, sampling: Sampling) -> Interval:
         """Difference in accuracy; groups, where there are any, are drawn whole."""
-        _check_same_rows(one, other)
-        return paired_difference(_right(one), _right(other), _groups(one, self.group), **vars(sampling))
+        check_same_rows(one, other)
+        return paired_difference(_right(one), _right(other), groups_of(one, self.group), **vars(sampling))
 
     def agreement(self, one: pa.Table, other: pa.Table) -> float:
-        _check_same_rows(one, other)
+        check_same_rows(one, other)
         return float(np.mean(np.asarray(one["predicted"]) == np.asarray(other["predicted"])))
 
     def evaluate(self, rows: pa.Table, answers: pa.Table, yardstick: pa.Table, sampling: Sampling) -> Evaluation:
@@ -123,7 +113,7 @@ class _Measured:
         self.labels = [name[2:] for name in answers.column_names if name.startswith("p_")]
         self.right, self.baseline_right = _right(answers), _right(yardstick)
         self.confidence = np.asarray(answers["score"])
-        self.groups = _groups(rows, kind.group)
+        self.groups = groups_of(rows, kind.group)
         options: dict[str, Any] = {"groups": self.groups, **vars(sampling)}
 
         self.counts = _confusion(answers, self.labels)
@@ -147,7 +137,7 @@ class _Measured:
         against = {"baseline_accuracy": self.baseline, "baseline_f1": self.baseline_f1, "gain": self.gain}
         return {
             **flat(named | against),
-            "ece_by_chance": round(self.ece_by_chance, _DECIMALS),
+            "ece_by_chance": round(self.ece_by_chance, DECIMALS),
             "baseline": self.kind.yardstick_name,
             "n_test": len(self.right),
             "n_groups": None if self.groups is None else len(set(self.groups)),
@@ -172,7 +162,7 @@ class _Measured:
             Forest(
                 "Accuracy by slice",
                 f"The dot is the model's accuracy, the line its interval; the diamond is {self.kind.yardstick_name}. "
-                + self._drawn(),
+                + how_drawn(self.groups, self.kind.group),
                 [("all rows", len(self.right), self.accuracy, self.baseline.estimate), *slices],
                 self.kind.yardstick_name,
             ),
@@ -187,16 +177,6 @@ class _Measured:
             self._mistakes(rows),
         ]
 
-    def _drawn(self) -> str:
-        if self.groups is None:
-            return "Intervals are drawn by row."
-        count = len(set(self.groups))
-        few = "" if count >= _FEW_GROUPS else f" There are only {count} of them: the intervals are still too narrow."
-        return (
-            f"Intervals are made by drawing whole groups ({self.kind.group}) with replacement: rows of one group "
-            f"resemble each other, and drawing rows would make the intervals too narrow.{few}"
-        )
-
     def _mistakes(self, rows: pa.Table) -> Examples | Gallery:
         wrong = np.flatnonzero(self.right == 0)
         surest = wrong[np.argsort(-self.confidence[wrong], kind="stable")][: self.kind.mistakes]
@@ -209,13 +189,8 @@ class _Measured:
             captions = [f"{name}: {true}, answered {said} ({sure})" for name, true, said, sure in told]
             pictures = list(zip(self.kind.picture(these), captions, strict=True))
             return Gallery(title, note, pictures, _PICTURE_PIXELS)
-        lines = [(*four, _short(text)) for four, text in zip(told, self.kind.excerpt(these), strict=True)]
+        lines = [(*four, short(text)) for four, text in zip(told, self.kind.excerpt(these), strict=True)]
         return Examples(title, note, ("id", "true", "answered", "confidence", "row"), lines)
-
-
-def _check_same_rows(one: pa.Table, other: pa.Table) -> None:
-    if one["id"] != other["id"]:
-        raise ValueError("Two models are compared on the same rows in the same order.")
 
 
 def macro_f1(totals: Floats, rows: Floats) -> Floats:
@@ -252,14 +227,6 @@ def _hits(answers: pa.Table, labels: Sequence[str]) -> Floats:
     return np.hstack([true * said, true + said])
 
 
-def _groups(rows: pa.Table, column: str | None) -> list[str] | None:
-    """Each row's group; a row without one is a group of its own."""
-    if column is None or column not in rows.column_names:
-        return None
-    names = rows[column].to_pylist()
-    return [f"\0{i}" if name is None else str(name) for i, name in enumerate(names)]
-
-
 def _share(right: Floats, inside: NDArray[np.bool_], options: Mapping[str, Any]) -> Interval:
     """The accuracy inside a slice, with its interval."""
     counted = np.column_stack([right * inside, inside])
@@ -275,18 +242,9 @@ def _of_class(counts: NDArray, number: int) -> dict[str, float | int]:
     hits, said, true = counts[number, number], counts[:, number].sum(), counts[number].sum()
     return {
         "n": int(true),
-        "precision": round(float(hits / said), _DECIMALS) if said else 0.0,
-        "recall": round(float(hits / true), _DECIMALS) if true else 0.0,
+        "precision": round(float(hits / said), DECIMALS) if said else 0.0,
+        "recall": round(float(hits / true), DECIMALS) if true else 0.0,
     }
-
-
-def flat(figures: Mapping[str, Interval]) -> dict[str, Any]:
-    """``{"accuracy": …}`` → ``accuracy`` and ``accuracy_ci95``; what is not a number becomes null."""
-    flat: dict[str, Any] = {}
-    for name, figure in figures.items():
-        flat[name], *ends = (None if np.isnan(x) else round(x, _DECIMALS) for x in figure)
-        flat[f"{name}_ci95"] = ends
-    return flat
 
 
 def _check_labels(truth: pa.ChunkedArray, labels: Sequence[str], column: str) -> None:
@@ -296,8 +254,3 @@ def _check_labels(truth: pa.ChunkedArray, labels: Sequence[str], column: str) ->
             f"The test rows hold labels in '{column}' that the model never learnt: {', '.join(unknown[:5])}. "
             f"It knows {', '.join(labels)}. Check the split, or train again on rows that hold them."
         )
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _EXCERPT_CHARACTERS else line[: _EXCERPT_CHARACTERS - 1] + "…"

@@ -15,7 +15,6 @@ from lepton_platform.training import box_figures
 from lepton_platform.training.bootstrap import Floats, Interval, interval
 from lepton_platform.training.box_figures import Tally, tally
 from lepton_platform.training.box_gallery import gallery
-from lepton_platform.training.classification import flat
 from lepton_platform.training.evaluation import (
     Curves,
     Evaluation,
@@ -24,6 +23,7 @@ from lepton_platform.training.evaluation import (
     Sampling,
     Section,
 )
+from lepton_platform.training.figures import flat
 
 _OVERLAPS = (*COCO_OVERLAPS, 0.4)
 _COCO, _AP50, _AP75, _AP40 = tuple(range(10)), 0, 5, 10

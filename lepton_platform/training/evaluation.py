@@ -60,6 +60,7 @@ class Examples:
     note: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    monospace: bool = False  # the last column's lines are kept as they are, each letter below another
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; } th, td { tex
   padding: .4rem .6rem; border-bottom: 1px solid var(--line); } th { color: var(--dim); font-weight: 500; }
 .gallery { display: flex; flex-wrap: wrap; gap: .75rem; } figure { margin: 0; } figure img { display: block;
   max-width: 100%; border-radius: 6px; image-rendering: pixelated; } figcaption { color: var(--dim); font-size: .8rem; }
-td.wide { min-width: 18rem; overflow-wrap: anywhere; } details { margin-top: .75rem; } summary { cursor: pointer; }
+td.wide { min-width: 18rem; overflow-wrap: anywhere; }
+td.aligned { white-space: pre; font: .8rem/1.4 ui-monospace, monospace; }
+details { margin-top: .75rem; } summary { cursor: pointer; }
 """
 
 
@@ -75,7 +77,7 @@ def _card(name: str, figure: Interval, form: str = ".3f") -> str:
 
 def _section(section: Section) -> str:
     if isinstance(section, Examples):
-        body = _table(section.columns, section.rows, wide=len(section.columns) - 1)
+        body = _table(section.columns, section.rows, "aligned" if section.monospace else "wide")
     elif isinstance(section, Forest):
         rows = [
             (name, str(n), f"{f.estimate:.3f}", f"{f.low:.3f} to {f.high:.3f}", "" if r is None else f"{r:.3f}")
@@ -119,9 +121,10 @@ def _figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<details><summary>The figures</summary>{_table(columns, rows)}</details>"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], wide: int = -1) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], last: str = "") -> str:
+    """``last``: the style of the last column."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    tags = ['<td class="wide">' if i == wide else "<td>" for i in range(len(columns))]
+    tags = ["<td>"] * (len(columns) - 1) + [f'<td class="{last}">' if last else "<td>"]
     lines = ("".join(f"{tag}{escape(cell)}</td>" for tag, cell in zip(tags, row, strict=True)) for row in rows)
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

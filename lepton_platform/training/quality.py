@@ -20,7 +20,6 @@ class QualityParams(Params):
 
     min_gain: float = Field(
         0.0,
-        ge=-1,
         le=1,
         description="The gate: the lower 95 % bound of (model - yardstick), in units of the headline figure, must be above this.",
     )
