@@ -108,7 +108,8 @@ def test_the_sources_of_own_data_are_what_the_task_takes():
     said = [(task, values["source"]) for section in sections for task, values in section.items()]
     kinds = [(task, load_part(task, "source").SourceParams.model_validate(values).kind) for task, values in said]
     language = [("sentiment", kind) for kind in ("table", "imdb", "hub")]
-    assert kinds == [*language, ("trees", "coco"), ("digits", "folder")]
+    speech = [("prompts", "table"), ("prompts", "librispeech")]
+    assert kinds == [*language, ("trees", "coco"), ("digits", "folder"), *speech]
 
 
 # --- examples

@@ -1,5 +1,6 @@
 """`lepton predict`: ask the running service."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,14 +52,16 @@ def _ask(url: str, task: str, given: str, **query: str) -> "httpx.Response":
 
 
 def _shown(answer: dict[str, Any]) -> str:
-    """An answer on a line: numbers, words, how many of what was found."""
-    words = []
+    """An answer on a line: what was written comes first, in quotes; numbers, labels, how many of what was found."""
+    texts, words = [], []
     for name, value in answer.items():
         if isinstance(value, list):
             words.append(f"{len(value)} {name}")
+        elif isinstance(value, str) and name not in ("id", "label"):
+            texts.append(json.dumps(value, ensure_ascii=False))  # a line it stays, whatever is in it
         elif not isinstance(value, dict) and name != "id":
             words.append(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}")
-    return " ".join(words)
+    return "   ".join([*texts, " ".join(words)])
 
 
 def predict(

@@ -30,9 +30,11 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _answer(prediction: dict[str, Any]) -> str:
-    """The label, or how many of what was found."""
+    """The label, the text, or how many of what was found."""
     if "label" in prediction:
         return str(prediction["label"])
+    if isinstance(prediction.get("text"), str):
+        return f'"{prediction["text"]}"'
     return ", ".join(f"{len(value)} {name}" for name, value in prediction.items() if isinstance(value, list))
 
 

@@ -40,7 +40,7 @@ class CompressParams(Params):
     """``compress`` in params.yaml."""
 
     min_agreement: float = Field(0.97, ge=0, le=1, description="Share of test rows answered as the float model does.")
-    max_loss: float = Field(0.01, ge=0, le=1, description="Of the headline figure: 0.01 is one point.")
+    max_loss: float = Field(0.01, ge=0, description="Of the headline figure: 0.01 is one point.")
     export_tolerance: float = Field(
         1e-4, gt=0, description="The most that an exported output y may differ from torch's, as a share of 1 + |y|."
     )

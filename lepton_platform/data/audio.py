@@ -40,20 +40,29 @@ _FRAME, _HOP = RATE // 50, RATE // 100  # 20 ms every 10 ms
 _LOUD_SHARE = 0.95
 
 
-def duration_of(data: bytes) -> float:
+class _Refused(ValueError):
+    """Ours, already a sentence."""
+
+
+class TooLong(_Refused):
+    """A recording, but more of it than is read."""
+
+
+def duration_of(data: bytes, counted_s: float = _MAX_COUNTED_S) -> float:
     """Seconds of a recording, from its header alone. ``ValueError`` as ``decode``'s.
 
-    A header may be wrong. The few files that do not tell (streams) are decoded to be counted, an hour at most.
+    A header may be wrong. The few files that do not tell (streams) are decoded to be counted; ``TooLong`` where they are
+    longer than ``counted_s``.
     """
     with _opened(data) as file:
         if file.frames < _UNKNOWN:
             return file.frames / file.samplerate
-        most = int(_MAX_COUNTED_S * file.samplerate)
+        most = int(counted_s * file.samplerate)
         frames = 0
         for block in _blocks(file):
             frames += len(block)
             if frames > most:
-                raise _Refused(f"the file does not tell how long it is, and it is longer than {_MAX_COUNTED_S:g} s")
+                raise TooLong(f"the file does not tell how long it is, and it is longer than {counted_s:g} s")
         return frames / file.samplerate
 
 
@@ -62,7 +71,7 @@ def decode(data: bytes, max_seconds: float | None = MAX_SECONDS) -> "Samples":
 
     Channels are averaged, any rate is resampled, what clips stays clipped. Of a file that is cut off what is there is
     used, as a player does. ``ValueError`` is one sentence on why it is no recording: not sound, damaged, shorter than
-    ``MIN_SECONDS``, longer than ``max_seconds`` (told from the header, before anything is decoded), no numbers in it.
+    ``MIN_SECONDS``, no numbers in it; or ``TooLong``, than ``max_seconds`` (told from the header, before anything is decoded).
     An MP3 of varying bit rate whose encoder left out the header for it is read as far as libsndfile guesses its length.
     """
     import numpy as np
@@ -71,7 +80,7 @@ def decode(data: bytes, max_seconds: float | None = MAX_SECONDS) -> "Samples":
         rate = file.samplerate
         most = None if max_seconds is None else int(max_seconds * rate)
         if most is not None and most < file.frames < _UNKNOWN:
-            raise _Refused(f"the recording lasts {file.frames / rate:.1f} s; at most {max_seconds:g} s are read")
+            raise TooLong(f"the recording lasts {file.frames / rate:.1f} s; at most {max_seconds:g} s are read")
         samples = _mono(file, most)
     if not len(samples):
         raise ValueError("the recording has no samples")
@@ -174,10 +183,6 @@ def _opened(data: bytes) -> "Iterator[SoundFile]":
         raise ValueError(f"the recording is damaged or cut off ({said[:120]})") from None
 
 
-class _Refused(ValueError):
-    """Ours, already a sentence."""
-
-
 def _looks_like_sound(head: bytes) -> bool:
     """By the first bytes: libsndfile would try some twenty formats, and take much for one of them."""
     if head[:4] in (b"RIFF", b"RF64"):
@@ -231,7 +236,7 @@ def _mono(file: "SoundFile", most: int | None) -> "Samples":
             parts.append(block.mean(axis=1))
         frames += len(block)
         if most is not None and frames > most:
-            raise _Refused(f"the recording is longer than the {most / file.samplerate:g} s that are read")
+            raise TooLong(f"the recording is longer than the {most / file.samplerate:g} s that are read")
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 

@@ -14,6 +14,7 @@ MAX_CHARACTERS = 5_000  # in a recording of a minute nobody says as much
 _KEYS = {"#": " pound ", "*": " star "}  # of a telephone, as they are said
 _KEY = re.compile(r"(?<!\w)[#*](?!\w)")
 _BRACKETED = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MOST_PASSES = 8
 
 
@@ -31,6 +32,12 @@ def normalise(text: str) -> str:
 def spoken(text: str) -> str:
     """The text with signs that stand alone as they are said: press # is press pound."""
     return _KEY.sub(lambda key: _KEYS[key[0]], text)
+
+
+def letters(text: str) -> str:
+    """The text as it sounds, in letters alone: figures are read digit by digit, as telephones mostly do."""
+    said = re.sub(r"\d", lambda digit: f" {_DIGITS[int(digit[0])]} ", spoken(text.lower()))
+    return " ".join(re.findall(r"[a-z]+(?:'[a-z]+)*", said))
 
 
 def words(text: str) -> list[str]:

@@ -7,12 +7,9 @@ health checks stay quick beside them. Media are written while the model runs; th
 
 import asyncio
 import contextlib
-import json
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,68 +17,44 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from lepton_platform.serving.batching import Batcher, Group
+from lepton_platform.serving.answering import Answering, Running
+from lepton_platform.serving.batching import Batcher
 from lepton_platform.serving.body import check_headers, read_body
 from lepton_platform.serving.bundle import Bundle
 from lepton_platform.serving.engine import Engine
 from lepton_platform.serving.feedback import FEEDBACK_BYTES, check_known, decode_feedback, truth_of
 from lepton_platform.serving.jsonbody import shown
 from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS
-from lepton_platform.serving.media_store import MediaStore, holds_media
+from lepton_platform.serving.media_store import MediaStore
 from lepton_platform.serving.metrics import Metrics
 from lepton_platform.serving.openapi import describe
-from lepton_platform.serving.prediction_log import DurableLog, LogUnavailable
+from lepton_platform.serving.prediction_log import DurableLog
 from lepton_platform.serving.protocols import Encoded, Json
 from lepton_platform.serving.rejected import Rejected, malformed, overloaded
+from lepton_platform.serving.replies import refusal, rejected_for, reply
+from lepton_platform.serving.stream_route import STREAM, StreamRoute, streams
 
 INLINE_BYTES = 4096  # a larger body is encoded in a thread; a task may say less
 MEDIA_THREADS = 4  # files flushed side by side cost the disk little more than one
-RETRY_LOG_S = 5.0
 ANNOTATE = "annotate"  # of the query: answer with the input itself, the answer drawn on it
-logger = logging.getLogger("lepton.serving")
-
-
-def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return Response(body, status, headers, "application/json")
-
-
-def refusal(error: Rejected) -> Response:
-    """A refusal as an answer."""
-    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    if error.status in {408, 413}:
-        headers["Connection"] = "close"  # what was not read must not be taken for the next request
-    return reply(error.as_json(), error.status, headers)
-
-
-@dataclass
-class _Running:
-    """What lives between the start and the end of the service."""
-
-    engine: Engine
-    batcher: Batcher
-    predictions: DurableLog
-    feedback: DurableLog
-    media: MediaStore
-    threads: ThreadPoolExecutor
-    media_threads: ThreadPoolExecutor  # without media none is started
 
 
 class Service:
     """The routes, and what they share."""
 
     def __init__(self, bundle: Bundle, predictions: Path, deployment: str | None) -> None:
-        self.bundle, self.log_folder, self.deployment = bundle, predictions, deployment
+        self.bundle, self.log_folder = bundle, predictions
         self.labels = bundle.labels
         self.metrics = Metrics(bundle.tag)
+        self.answering = Answering(bundle, self.metrics, deployment)
         self.schema = describe(bundle.task, bundle.tag, bundle.api, self.labels)
         self.truth = truth_of(bundle.api)
         self.inline_bytes: int = getattr(bundle.api, "INLINE_BYTES", INLINE_BYTES)
         self.feedback_bytes: int = getattr(bundle.api, "MAX_FEEDBACK_BYTES", FEEDBACK_BYTES)
         self.in_flight = self.held_bytes = 0
-        self._running: _Running | None = None
+        self._running: Running | None = None
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -89,7 +62,7 @@ class Service:
         engine = Engine(self.bundle.model, self.bundle.api, self.bundle.preprocess)
         engine.warm_up()
         folder = self.log_folder / self.bundle.task
-        self._running = _Running(
+        self._running = Running(
             engine=engine,
             batcher=Batcher(engine.run, self.bundle.limits, self.metrics.batch),
             predictions=DurableLog(folder, PREDICTIONS),
@@ -109,7 +82,7 @@ class Service:
             running.feedback.close()
 
     @property
-    def running(self) -> _Running:
+    def running(self) -> Running:
         if self._running is None:
             raise overloaded("The service is starting or stopping.")
         return self._running
@@ -119,12 +92,12 @@ class Service:
         content_type = check_headers(request, api.CONTENT_TYPES, api.MAX_BODY_BYTES)
         drawn = bool(request.scope["query_string"]) and self._is_drawn(request)
         running = self.running
-        with self._counted() as hold:
+        with self.counted() as hold:
             body = await read_body(request, api.MAX_BODY_BYTES, hold)
             inputs, parts = await self._encode(running, body, content_type, drawn)
             del body
             self.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)
-            answers, known = await self._answer(running, inputs, parts, started)
+            answers, known = await self.answering.answer(running, inputs, parts, started)
             if drawn:
                 return await self._drawn(running, inputs[0], {**answers[0], **known[0]})
         return reply({"predictions": answers, "model": self.bundle.tag})
@@ -137,14 +110,14 @@ class Service:
             raise malformed(f"The answers of {self.bundle.task} cannot be drawn.", ANNOTATE)
         return given == ["true"]
 
-    async def _drawn(self, running: _Running, value: Any, answer: Json) -> Response:
+    async def _drawn(self, running: Running, value: Any, answer: Json) -> Response:
         """The input with its answer drawn on it; ids and model are in the headers."""
         draw: Callable[[Any, Json], tuple[bytes, str]] = self.bundle.api.annotated  # pyright: ignore[reportAttributeAccessIssue]
         content, kind = await asyncio.get_running_loop().run_in_executor(running.threads, draw, value, answer)
         return Response(content, 200, {"X-Prediction-Id": answer["id"], "X-Model": self.bundle.tag}, kind)
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[Callable[[int], None]]:
+    def counted(self) -> Iterator[Callable[[int], None]]:
         """Bound the requests, and the bytes of their bodies, that are held in memory.
 
         Gives the function that a body's bytes are announced to: what would be too much is refused as it comes, not
@@ -170,7 +143,7 @@ class Service:
             self.held_bytes -= held
 
     async def _encode(
-        self, running: _Running, body: bytes, content_type: str, alone: bool
+        self, running: Running, body: bytes, content_type: str, alone: bool
     ) -> tuple[list[Any], list[list[Encoded]]]:
         def work() -> tuple[list[Any], list[list[Encoded]]]:
             inputs = self.bundle.api.decode(body, content_type)
@@ -182,70 +155,10 @@ class Service:
             return work()
         return await asyncio.get_running_loop().run_in_executor(running.threads, work)
 
-    async def _answer(
-        self, running: _Running, inputs: list[Any], parts: list[list[Encoded]], started: float
-    ) -> tuple[list[Json], list[Json]]:
-        """Model and log; returns when the answers' rows are durable: the answers, and what was logged beside each."""
-        loop = asyncio.get_running_loop()
-        finished: asyncio.Future[list[Json]] = loop.create_future()
-        logged = [self.bundle.api.logged(value) for value in inputs]
-        kept: Future[list[Json]] | None = Future() if holds_media(logged) else None
-        answers: list[Json] = []
-        known: list[Json] = []
-        logged_at = 0.0
-
-        def modelled(group: Group) -> None:  # in a lane
-            nonlocal logged_at
-            if group.error is not None:
-                loop.call_soon_threadsafe(_settle, finished, None, group.error)
-                return
-            logged_at = time.perf_counter()
-            self.metrics.stage_seconds["queue"].observe(group.taken_at - group.waiting_since)
-            if kept is None:
-                record(group.outputs, logged)
-            else:  # in a thread of the media's, or here if they are on the disk already
-                kept.add_done_callback(lambda _: record(group.outputs, logged))
-
-        def record(outputs: list[Any], values: list[Json]) -> None:
-            latency_ms = round((logged_at - started) * 1e3, 3)
-            try:
-                values = values if kept is None else kept.result()
-                rows: list[Json] = []
-                start = 0
-                for value, one in zip(values, parts, strict=True):
-                    stop = start + len(one)
-                    answer, beside = self.bundle.api.answer(self.labels, one, outputs[start:stop])
-                    start = stop
-                    answers.append(answer)
-                    known.append(beside)
-                    rows.append(self._row(value, answer, beside, latency_ms))
-                running.predictions.submit(rows, durable)
-            except Exception as error:  # this request's, not the lane's
-                loop.call_soon_threadsafe(_settle, finished, None, error)
-
-        def durable(ids: Future[list[str]]) -> None:  # in the log's writer
-            error = ids.exception()
-            self.metrics.stage_seconds["log"].observe(time.perf_counter() - logged_at)
-            named = None if error else [{"id": i, **a} for i, a in zip(ids.result(), answers, strict=True)]
-            loop.call_soon_threadsafe(_settle, finished, named, error)
-
-        running.batcher.submit([part for one in parts for part in one], modelled)
-        if kept is not None:
-            running.media_threads.submit(_keep, running.media, logged, kept)
-        named = await finished
-        for answer in named:
-            self.metrics.predictions.labels(answer.get("label", "")).inc()
-        return named, known
-
-    def _row(self, value: Json, answer: Json, beside: Json, latency_ms: float) -> Json:
-        """The log's row; the log adds id and time."""
-        made = {"model": self.bundle.tag, "deployment": self.deployment}
-        return {**made, **value, **answer, **beside, "latency_ms": latency_ms}
-
     async def feedback(self, request: Request) -> Response:
         check_headers(request, ("application/json",), self.feedback_bytes)
         running = self.running
-        with self._counted() as hold:
+        with self.counted() as hold:
             body = await read_body(request, self.feedback_bytes, hold)
 
             def work() -> int:
@@ -274,6 +187,7 @@ class Service:
 
     async def index(self, _: Request) -> Response:
         links = ["/predict", "/feedback", "/livez", "/readyz", "/metrics", "/schema.json"]
+        links += [STREAM] if streams(self.bundle.api) else []
         return reply({"task": self.bundle.task, "model": self.bundle.tag, "labels": self.labels, "routes": links})
 
     def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
@@ -283,13 +197,8 @@ class Service:
             started = time.perf_counter()
             try:
                 response = await route(request)
-            except Rejected as error:
-                response = refusal(error)
-            except LogUnavailable as error:
-                response = refusal(overloaded(str(error), RETRY_LOG_S))
-            except Exception:
-                logger.exception("%s %s failed", request.method, name)
-                response = refusal(Rejected(500, "The service has a fault; it is in its log."))
+            except Exception as error:
+                response = refusal(rejected_for(error, f"{request.method} {name}"))
             self.metrics.request(name, response.status_code, time.perf_counter() - started)
             return response
 
@@ -306,30 +215,10 @@ class Service:
         return response
 
 
-def _settle(future: "asyncio.Future[Any]", value: Any, error: BaseException | None) -> None:
-    if future.done():  # who asked is gone
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)
-
-
-def _keep(media: MediaStore, rows: list[Json], kept: "Future[list[Json]]") -> None:
-    """In a thread of the media's."""
-    try:
-        kept.set_result(media.keep(rows))
-    except OSError as error:
-        logger.error("media of the predictions log cannot be written: %r", error)
-        kept.set_exception(LogUnavailable(f"The log cannot be written: {error.strerror}."))
-    except Exception as error:
-        kept.set_exception(error)
-
-
 def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None) -> Starlette:
     """The app that serves a Bento; ``predictions``: the folder of the log."""
     service = Service(bundle, predictions, deployment)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/predict", service.guarded("/predict", service.predict), methods=["POST"]),
         Route("/feedback", service.guarded("/feedback", service.feedback), methods=["POST"]),
         Route("/livez", service.guarded("/livez", service.livez)),
@@ -338,6 +227,8 @@ def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None)
         Route("/schema.json", service.guarded("/schema.json", service.show_schema)),
         Route("/", service.guarded("/", service.index)),
     ]
+    if streams(bundle.api):
+        routes.append(WebSocketRoute(STREAM, StreamRoute(service).endpoint))
     app = Starlette(routes=routes, lifespan=service.lifespan, exception_handlers={HTTPException: service.refused})
     app.router.redirect_slashes = False
     return app

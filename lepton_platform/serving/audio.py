@@ -2,6 +2,8 @@
 
 A recording is a file: what it is, its content says. Its length is read from its header before anything is decoded. What is
 longer than the network's window is cut where nobody speaks, and what is heard in the pieces is put together again.
+
+What is said to a recording does not depend on what is answered beside it: only those of one window share a call.
 """
 
 import json
@@ -14,7 +16,7 @@ import numpy as np
 
 from lepton_platform.data import audio
 from lepton_platform.models.graph import Run
-from lepton_platform.models.speech_decoding import transcripts
+from lepton_platform.models.speech_answer import answer as transcripts
 from lepton_platform.models.speech_input import RATE, as_pcm, padded, window
 from lepton_platform.models.transcription import Transcript, Word
 from lepton_platform.serving.jsonbody import kind, unpaired
@@ -30,6 +32,7 @@ INLINE_BYTES = 0  # a small file may hold a long recording: none is decoded on t
 MAX_TEXT = 5_000  # characters of a true transcript
 _DIGITS = 6
 _TIME_DIGITS = 3
+_FRAME, _FRAMES = RATE // 100, 10  # samples; of a tenth of a second
 
 Decode = Callable[
     [bytes], np.ndarray
@@ -49,24 +52,28 @@ def measured(files: Sequence[bytes]) -> None:
     """``Rejected`` names what is no recording, or lasts too long, by its header."""
     together = 0.0
     for index, data in enumerate(files):
-        seconds, where = _understood(audio.duration_of, data, index), f"{FIELD}[{index}]"
-        if seconds > audio.MAX_SECONDS:
-            raise too_large(f"{where} lasts {seconds:,.1f} s; the most is {audio.MAX_SECONDS:g} s.", where)
-        together += seconds
-    if together > MAX_SECONDS_TOGETHER:
-        raise too_large(
-            f'The recordings of "{FIELD}" last {together:,.1f} s together; the most is {MAX_SECONDS_TOGETHER:g} s. '
-            "Send them in parts.",
-            FIELD,
-        )
+        together += _understood(_seconds, data, index)
+        if together > MAX_SECONDS_TOGETHER:
+            raise too_large(
+                f'The recordings of "{FIELD}" last more than {MAX_SECONDS_TOGETHER:g} s together. Send them in parts.',
+                FIELD,
+            )
+
+
+def _seconds(data: bytes) -> float:
+    seconds = audio.duration_of(data, audio.MAX_SECONDS)
+    if seconds > audio.MAX_SECONDS:
+        raise audio.TooLong(f"the recording lasts {seconds:,.1f} s; the most is {audio.MAX_SECONDS:g} s")
+    return seconds
 
 
 def _understood(read: Callable[[bytes], Any], data: bytes, index: int) -> Any:
+    where = f"{FIELD}[{index}]"
     try:
         return read(data)
     except ValueError as error:
-        where = f"{FIELD}[{index}]"
-        raise malformed(f"{where}: {error}.", where) from None
+        refused = too_large if isinstance(error, audio.TooLong) else malformed
+        raise refused(f"{where}: {error}.", where) from None
 
 
 @dataclass(frozen=True)
@@ -85,43 +92,71 @@ class SpeechEncoder:
         self.decode, self.folder = decode, model
         self.config: dict[str, Any] = json.loads((model / "config.json").read_text("utf-8"))
         given = self.config["input"]
-        self.most = int((given["most_s"] - given["tail_s"]) // given["step_s"] * given["step_s"] * RATE)
+        windows = int(given["most_s"] / given["step_s"] + 1e-9)  # a window is a multiple of the step
+        self.most = round((windows * given["step_s"] - given["tail_s"]) * RATE)  # samples of a piece
 
     def prepare(self, inputs: Sequence[bytes]) -> list[list[Encoded]]:
         measured(inputs)
         return [self.pieces(_understood(self.decode, data, index)) for index, data in enumerate(inputs)]
 
     def pieces(self, samples: np.ndarray) -> list[Encoded]:
-        """Samples (N,) → what the network is fed."""
+        """Samples (N,) → what the network is fed: silence is left out, but that somebody is silent throughout is heard."""
+        mended, seconds = audio.mend(samples), len(samples) / RATE
+        places = cuts(mended.samples, self.most)
+        found = [self.piece(mended.samples[a:b], mended.start_s + a / RATE, seconds) for a, b in places]
+        loud = [one for one, (a, b) in zip(found, places, strict=True) if not is_silent(mended.samples[a:b])]
+        return loud or found[:1]
+
+    def piece(self, samples: np.ndarray, start_s: float, duration_s: float = 0.0) -> Encoded:
+        """A stretch of a recording, no longer than ``most``, that begins at ``start_s``."""
         mended = audio.mend(samples)
-        found = []
-        for first, end in cuts(mended.samples, self.most):
-            piece = Piece(as_pcm(mended.samples[first:end]), mended.start_s + first / RATE, len(samples) / RATE)
-            found.append(Encoded(piece, window(end - first, self.config)))
-        return found
+        piece = Piece(as_pcm(mended.samples), start_s + mended.start_s, duration_s)
+        return Encoded(piece, window(len(piece.pcm), self.config))
 
     def collate(self, batch: Sequence[Encoded]) -> dict[str, np.ndarray]:
-        """→ audio: int16 (B, N)."""
-        return {"audio": padded([item.payload.pcm for item in batch], self.config)}
+        """→ audio: int16 (B, N); samples: (B,) the window of each."""
+        windows = np.array([item.size for item in batch])
+        return {"audio": padded([item.payload.pcm for item in batch], self.config), "samples": windows}
 
     def answer(self, graphs: Mapping[str, Run], feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-        """→ (B,) of ``Transcript``."""
-        return transcripts(graphs, feeds["audio"], self.config, self.folder)
+        """→ (B,) of ``Transcript``; more silence behind a recording would change what is heard in it."""
+        found = np.empty(len(feeds["audio"]), dtype=object)
+        for size in np.unique(feeds["samples"]):
+            rows = np.flatnonzero(feeds["samples"] == size)
+            found[rows] = transcripts(graphs, feeds["audio"][rows, :size], self.config, self.folder)
+        return found
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Is nothing in it loud enough to be somebody?"""
+    return audio.silences(samples, 0.0) == [(0, len(samples))]
 
 
 def cuts(samples: np.ndarray, most: int) -> list[tuple[int, int]]:
-    """[first, end) of pieces of at most ``most`` samples that together are all: cut in the middle of the last silence
-    that leaves more than half of a piece, or where a piece must end if nobody ever pauses."""
+    """[first, end) of pieces of at most ``most`` samples that together are all."""
     found = []
     first = 0
-    silences = audio.silences(samples) if len(samples) > most else []
     while len(samples) - first > most:
-        middles = [(begin + end) // 2 for begin, end in silences]
-        fitting = [place for place in middles if first + most // 2 < place <= first + most]
-        end = fitting[-1] if fitting else first + most
+        end = first + _cut(samples[first:], most)
         found.append((first, end))
         first = end
     return [*found, (first, len(samples))]
+
+
+def _cut(samples: np.ndarray, most: int) -> int:
+    """Where a piece of more than half of ``most`` ends: in the middle of the last silence; where it is quietest if nobody
+    ever pauses."""
+    middles = [(begin + end) // 2 for begin, end in audio.silences(samples)]
+    fitting = [place for place in middles if most // 2 < place <= most]
+    return fitting[-1] if fitting else most // 2 + _quietest(samples[most // 2 : most])
+
+
+def _quietest(samples: np.ndarray) -> int:
+    """The middle of the quietest tenth of a second."""
+    frames = samples[: len(samples) // _FRAME * _FRAME].reshape(-1, _FRAME)
+    energies = np.square(frames, dtype=np.float64).sum(axis=1)
+    together = np.convolve(energies, np.ones(min(_FRAMES, len(energies))), "valid")
+    return (int(together.argmin()) + _FRAMES // 2) * _FRAME
 
 
 def speech_answer(labels: Sequence[str], parts: Parts, outputs: Sequence[Any]) -> tuple[Json, Json]:

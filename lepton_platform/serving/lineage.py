@@ -26,8 +26,13 @@ def _feedback(settings: Settings, task: str, identifier: str, since: str) -> lis
     for hour in hours(settings.predictions_dir, task):
         if hour >= since[: len(hour)]:
             rows = read_rows(settings.predictions_dir, task, hour, FEEDBACK)
-            said += [{"at": r["at"], "label": r["label"]} for r in rows if r["prediction_id"] == identifier]
+            said += [_truth(row) for row in rows if row["prediction_id"] == identifier]
     return said
+
+
+def _truth(row: dict[str, Any]) -> dict[str, Any]:
+    """When it was said, and what: a label, boxes, a text, as the task has it."""
+    return {name: value for name, value in row.items() if name not in {"id", "prediction_id"}}
 
 
 def deployed_bento(settings: Settings, task: str, tag: str) -> dict[str, Any]:

@@ -50,6 +50,38 @@ class Encoder(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """An input that comes bit by bit, and what has been understood of it so far; see ``stream_route.py``.
+
+    Its methods may take their time (they have a thread) and are called one at a time. ``Rejected`` from one of them
+    ends the stream.
+    """
+
+    def told(self, options: Json) -> None:
+        """How what follows is to be read; at most once, before all else."""
+        ...
+
+    def take(self, data: bytes) -> None:
+        """The next bytes of the input."""
+        ...
+
+    def end(self) -> None:
+        """It is all there."""
+        ...
+
+    def due(self) -> Parts:
+        """What the model should be asked now; nothing where too little has come since it was asked last."""
+        ...
+
+    def heard(self, outputs: Sequence[Any]) -> str:
+        """The model's output for each part that was ``due`` last → what has been understood so far, as text."""
+        ...
+
+    def whole(self) -> tuple[Any, Parts, list[Any]]:
+        """After the end, when nothing is due: the input as ``decode`` would have given it, its parts, an output each."""
+        ...
+
+
 class TaskApi(Protocol):
     """A task's ``api`` module: what a request and an answer are.
 
@@ -57,6 +89,7 @@ class TaskApi(Protocol):
     and encoded on the event loop; ``MAX_FEEDBACK_BYTES``; ``TRUTH``, ``truth`` and ``truth_schema`` where what is
     true of an input is not a label (see ``feedback.Truth``); and ``annotated(value, answer) -> (bytes, media type)``,
     the input with its answer drawn on it. ``answer`` is then all that is known, what is logged beside it included.
+    And ``stream(encoder) -> Stream``, where an input may come bit by bit.
     """
 
     CONTENT_TYPES: tuple[str, ...]

@@ -42,11 +42,12 @@ def give_back_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def server(app: Any, ready: int | None) -> "uvicorn.Server":
-    """``ready``: a descriptor that receives one byte when requests are answered."""
+def server(app: Any, ready: int | None, streaming: bool = False) -> "uvicorn.Server":
+    """``ready``: a descriptor that receives one byte when requests are answered. ``streaming``: WebSockets too."""
     import uvicorn
 
     from lepton_platform.serving.connection import Bounded
+    from lepton_platform.serving.stream_route import READ_BYTES
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -57,6 +58,8 @@ def server(app: Any, ready: int | None) -> "uvicorn.Server":
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
     options |= {"http": Bounded, "ws": "none"}
+    if streaming:  # a message that is compressed may become any size
+        options |= {"ws": "websockets-sansio", "ws_per_message_deflate": False, "ws_max_size": READ_BYTES}
     return Server(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, backlog=1024, **options))
 
 
@@ -85,13 +88,15 @@ def main() -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is malformed, the answer tells
     from lepton_platform.serving.app import create_app
     from lepton_platform.serving.bundle import Bundle
+    from lepton_platform.serving.stream_route import streams
 
-    app = create_app(Bundle.load(chosen.bento.resolve()), chosen.predictions, chosen.deployment)
+    bundle = Bundle.load(chosen.bento.resolve())
+    app = create_app(bundle, chosen.predictions, chosen.deployment)
     if chosen.fd is not None:
         listening = socket.socket(fileno=chosen.fd)
     else:
         listening = socket.create_server((chosen.host, chosen.port), backlog=1024)
-    server(app, chosen.ready_fd).run(sockets=[listening])
+    server(app, chosen.ready_fd, streams(bundle.api)).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Direct:
         self.inner = inner
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await (app if scope["type"] == "http" else self.inner)(scope, receive, send)
+        await (app if scope["type"] in ("http", "websocket") else self.inner)(scope, receive, send)
 
 
 @bentoml.service(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_platform.data.transcripts import MAX_CHARACTERS, normalise, speakable, words
+from lepton_platform.data.transcripts import MAX_CHARACTERS, letters, normalise, speakable, words
 
 HARD = "one oh and a half point hundred twenty-five uh mister mr. it's 1 2 3.5 0.1 £ $ % -5 ½ ² ٣ ( ) [ ] < > é ß"
 
@@ -93,6 +93,13 @@ def test_importing_it_opens_no_library():
 
 
 def test_keys_of_a_telephone_are_words_and_stray_points_are_none():
-    assert normalise("Press * to toggle pause, or just # to exit.") == "press star to toggle pause or just pound to exit"
+    assert (
+        normalise("Press * to toggle pause, or just # to exit.") == "press star to toggle pause or just pound to exit"
+    )
     assert normalise("... to the other participants ...") == "to the other participants"
     assert normalise("C# and 2*3") == normalise("c# and 2*3") and "pound" not in normalise("C#")
+
+
+def test_letters_are_what_is_heard():
+    assert letters("Press 2 or #, it's 4:10 [sic]") == "press two or pound it's four one zero sic"
+    assert letters("...") == ""

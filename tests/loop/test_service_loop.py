@@ -77,6 +77,8 @@ def test_labelled_feedback_joins_the_next_training_set(up: Workspace, task: str)
     (one,) = httpx.post(f"{address(up, task)}/predict", **traffic.api.from_command_line(given)).json()["predictions"]
     said = httpx.post(f"{address(up, task)}/feedback", json={"feedback": [{"id": one["id"], **traffic.truth}]})
     assert said.status_code == 200, said.text
+    told = json.loads(up.output("lepton", "trace", one["id"], "--json"))["prediction"]["feedback"]
+    assert [set(row) - {"at"} for row in told] == [set(traffic.truth)] and told[0]["at"]
     before = stages(up, task)["raw"]
     up.call(sys.executable, "-c", MATERIALIZE, f"{task}/labels")
     assert one["id"] in (up.folder / f"data/{task}/labels.jsonl").read_text(encoding="utf-8")

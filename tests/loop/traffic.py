@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from lepton_platform.data import audio
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.data.images import decode, encode_png
 from lepton_platform.data.packages import fetch_archive
@@ -28,6 +29,18 @@ def emails(contents: Sequence[Any], cache: Path) -> list[Any]:
 def fogged(contents: Sequence[Any], cache: Path) -> list[Any]:
     """A veil of 60 % over every picture."""
     return [encode_png((0.4 * decode(c) + 0.6 * 215).astype(np.uint8)) for c in contents]
+
+
+def telephoned(contents: Sequence[Any], cache: Path) -> list[Any]:
+    """Recordings as an old telephone line carries them: 300 to 3,400 Hz, clipped at a fifth of full scale."""
+    found = []
+    for content in contents:
+        samples = audio.decode(content)
+        spectrum = np.fft.rfft(samples)
+        hertz = np.fft.rfftfreq(len(samples), 1 / audio.RATE)
+        spectrum[(hertz < 300) | (hertz > 3_400)] = 0
+        found.append(audio.encode(np.clip(np.fft.irfft(spectrum, len(samples)), -0.2, 0.2).astype(np.float32)))
+    return found
 
 
 def crops(contents: Sequence[Any], count: int, side: int) -> list[Any]:
@@ -65,7 +78,7 @@ class Traffic:
         """The example as `lepton predict` takes it."""
         if isinstance(self.example, str):
             return self.example
-        path = folder / "example.png"
+        path = folder / "example"  # what a file is, its content says
         path.write_bytes(self.example)
         return str(path)
 
@@ -87,4 +100,5 @@ TRAFFIC = {
     "sentiment": Traffic("sentiment", {"label": "fresh"}, emails, window=500),
     "digits": Traffic("digits", {"label": "7"}, fogged),
     "trees": Traffic("trees", {"boxes": [{"box": [1, 1, 20, 20], "label": "tree"}]}, fogged, window=100, crop=200),
+    "prompts": Traffic("prompts", {"text": "a tone"}, telephoned),
 }

@@ -18,9 +18,10 @@ from lepton_platform.models.pretrained import whisper_tiny_en
 from lepton_platform.models.spec_augment import Masks, SpecAugment
 from lepton_platform.models.speech_decoding import token_ends
 from lepton_platform.models.speech_input import RATE, as_pcm, padded, seconds_of, window
-from lepton_platform.models.speech_recogniser import NOTHING, SpeechRecogniser
+from lepton_platform.models.speech_recogniser import SpeechRecogniser
 from lepton_platform.models.time_warping import alignment
 from lepton_platform.models.whisper import DecoderGraph, EncoderGraph, Whisper, WhisperSizes
+from lepton_platform.models.whisper_learner import NOTHING
 from lepton_platform.models.whisper_weights import _from_hub, load_whisper, read_arrays, whisper_sizes
 from lepton_platform.stage import StageFailed
 from lepton_platform.training.predict import torch_runs

@@ -18,9 +18,10 @@ import pytest
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.serving.bento import bento as build_bento
 from lepton_platform.serving.control import wait_ready
+from lepton_platform.serving.engine import Engine
 from lepton_platform.serving.params import ServeParams
 from lepton_platform.tasks import load_part
-from tests.serving.models import WORDS, write_model
+from tests.serving.models import WORDS, write_model, write_speech
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("contract", "features", "dataset", "model", "quality")
@@ -99,6 +100,27 @@ def service(bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     assert running.process.wait(20) in {0, -signal.SIGTERM}  # uvicorn ends by the signal that it was given
     segments = [path for path in running.log.rglob("*.jsonl")]
     assert segments and not any(b"\0" in path.read_bytes() for path in segments), "the log was not closed"
+
+
+@pytest.fixture(scope="session")
+def speech_bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("speech"), "prompts", write_speech, max_wait_s=30)
+
+
+@pytest.fixture(scope="module")
+def prompts(speech_bento: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service that hears a word in every tone."""
+    running = start(speech_bento, tmp_path_factory.mktemp("log"))
+    yield running
+    running.process.terminate()
+    running.process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def speech_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The same model without a service."""
+    model = write_speech(tmp_path_factory.mktemp("speech"))
+    return Engine(model, load_part("prompts", "api"), load_part("prompts", "preprocess"))  # pyright: ignore[reportArgumentType]
 
 
 Starter = Callable[..., Running]

@@ -47,8 +47,8 @@ def checked(task: str, folder: Path, **params: Any) -> dict[str, Any]:
     return json.loads((folder / "contract/result.json").read_text())
 
 
-def featured(task: str, folder: Path) -> dict[str, Dataset]:
-    """Name → feature view of ``folder/clean``."""
+def featured(task: str, folder: Path, cache: Path | None = None) -> dict[str, Dataset]:
+    """Name → feature view of ``folder/clean``; ``cache``: of packages, for views that need one."""
     (folder / "features").mkdir()
     preprocess = load_part(task, "preprocess")
     features(
@@ -57,7 +57,7 @@ def featured(task: str, folder: Path) -> dict[str, Dataset]:
         out=folder / "features",
         params=FeaturesParams(),
         preprocess=preprocess,
-        cache=folder,
+        cache=cache or folder,
         progress=lambda *_, **__: None,
     )
     return {view.name: Dataset(folder / "features" / view.name) for view in preprocess.FEATURE_VIEWS}

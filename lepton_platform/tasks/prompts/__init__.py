@@ -1,0 +1,1 @@
+"""What does a voice say in a recording?"""

@@ -1,0 +1,25 @@
+"""What `lepton predict` prints of an answer."""
+
+import pytest
+
+from lepton_platform.cli.predict import _shown
+
+WORD = {"word": "Press", "start_s": 0.1, "end_s": 0.4, "score": 0.98}
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"id": "01a2", "label": "fresh", "score": 0.98455}, "label fresh score 0.985"),
+        ({"id": "01a2", "label": "7", "score": 1.0, "scores": {"7": 1.0}}, "label 7 score 1.000"),
+        ({"id": "01a2", "boxes": [{}, {}]}, "2 boxes"),
+        (
+            {"id": "01a2", "text": "Press 1, now.", "score": 0.97, "words": [WORD] * 3, "duration_s": 1.5},
+            '"Press 1, now."   score 0.970 3 words duration_s 1.500',
+        ),
+        ({"id": "01a2", "score": 0.0, "words": [], "text": ""}, '""   score 0.000 0 words'),
+        ({"id": "01a2", "text": 'é "q" \n\x1b[2J', "score": 0.5}, '"é \\"q\\" \\n\\u001b[2J"   score 0.500'),
+    ],
+)
+def test_an_answer_is_a_line_and_what_was_written_comes_first(answer, line):
+    assert _shown(answer) == line
