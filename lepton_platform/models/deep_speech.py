@@ -84,7 +84,7 @@ class LogSpectrum(nn.Module):
         place_N = torch.arange(1, x_BN.shape[1] + 1, device=x_BN.device)
         samples_B = torch.where(x_BN != 0, place_N, 0).amax(1)
         frames_B = (samples_B + HOP - 1) // HOP
-        power_BFT = self._power(F.pad(x_BN, (0, HOP)))  # so that no frame reaches the reflection at the window's end
+        power_BFT = self.spectrum(F.pad(x_BN, (0, HOP)))  # so that no frame reaches the reflection at the window's end
         heard_B1T = _before(frames_B, power_BFT.shape[2])[:, None]
         power_BFT = power_BFT * heard_B1T
         least_B11 = (power_BFT.amax(dim=(1, 2), keepdim=True) * _LOUDEST_TO_LEAST).clamp(min=1e-20)
@@ -94,13 +94,6 @@ class LogSpectrum(nn.Module):
         x_BFT = (x_BFT - mean_B11) * heard_B1T
         deviation_B11 = (x_BFT.square().sum(dim=(1, 2), keepdim=True) / many_B11).sqrt()
         return x_BFT / (deviation_B11 + 1e-3), frames_B
-
-    def _power(self, x_BN: Tensor) -> Tensor:
-        """Sixteen bits would not tell quiet frequencies beside loud ones."""
-        if not torch.is_autocast_enabled(x_BN.device.type):
-            return self.spectrum(x_BN)
-        with torch.autocast(x_BN.device.type, enabled=False):
-            return self.spectrum(x_BN)
 
 
 def _before(frames_B: Tensor, length: int) -> Tensor:

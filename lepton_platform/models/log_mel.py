@@ -7,6 +7,7 @@ Letters in names are shapes: B rows, N samples, T frames, F frequencies, M mel b
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -33,6 +34,14 @@ def mel_filters(bands: int, window: int) -> np.ndarray:
     return (triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]).astype(np.float32)
 
 
+def in_full_precision(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Sixteen bits would not tell quiet frequencies beside loud ones: what is around may be in mixed precision."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return compute(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return compute(x)
+
+
 class Spectrum(nn.Module):
     """16-bit samples (B, N) → power of every frequency (B, F, T); a frame every ``hop`` samples, F = window // 2 + 1.
 
@@ -51,6 +60,9 @@ class Spectrum(nn.Module):
         self.register_buffer("waves", torch.from_numpy(waves)[:, None], persistent=False)  # a formula is not stored
 
     def forward(self, audio_BN: Tensor) -> Tensor:
+        return in_full_precision(self._power, audio_BN)
+
+    def _power(self, audio_BN: Tensor) -> Tensor:
         x_B1N = (audio_BN.float() / FULL_SCALE)[:, None]
         half = self.window // 2
         x_B1N = F.pad(x_B1N, (half, half), mode="reflect")
@@ -73,6 +85,9 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(bands, window)), persistent=False)
 
     def forward(self, audio_BN: Tensor) -> Tensor:
+        return in_full_precision(self._logarithms, audio_BN)
+
+    def _logarithms(self, audio_BN: Tensor) -> Tensor:
         log_BMT = torch.matmul(self.filters, self.spectrum(audio_BN)).clamp(min=1e-10).log10()
         loudest_B11 = log_BMT.amax(dim=(1, 2), keepdim=True)
         return (torch.maximum(log_BMT, loudest_B11 - 8.0) + 4.0) / 4.0

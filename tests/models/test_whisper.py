@@ -79,6 +79,14 @@ def test_what_it_hears_is_what_whisper_was_trained_to_hear():
         assert np.abs(ours[:, :frames] - theirs[:, :frames]).max() < 2e-3
 
 
+def test_what_is_quiet_is_heard_in_mixed_precision_too():
+    pcm = torch.from_numpy(noise(0.5, 11, level=0.01) + (8_000 * np.sin(np.arange(8_000) * 0.5)).astype(np.int16))[None]
+    wanted = LogMel()(pcm)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = LogMel()(pcm)
+    assert found.dtype == torch.float32 and torch.equal(found, wanted)
+
+
 def test_the_filters_cover_the_scale_and_the_spectrum_is_a_fourier_transform():
     filters = mel_filters(80, 400)
     assert filters.shape == (80, 201) and (filters >= 0).all() and (filters.max(axis=1) > 0).all()
