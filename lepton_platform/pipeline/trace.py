@@ -6,11 +6,10 @@ from typing import Any
 
 from lepton_platform.pipeline.ledger import Attempt, Ledger
 from lepton_platform.pipeline.lineage import all_versions, table
-from lepton_platform.pipeline.params import workspace_tasks
 from lepton_platform.pipeline.stages import STAGES, Stage
 from lepton_platform.serving.bundle import MANIFEST
 from lepton_platform.serving.deployments import Deployments
-from lepton_platform.serving.log_reader import find
+from lepton_platform.serving.lineage import find_prediction
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
@@ -35,21 +34,21 @@ def _stage_entry(ledger: Ledger, task: str, stage: Stage, version: str) -> dict[
     return {"version": version, "made_by": _made_by(ledger.maker(task, stage.name, version))}
 
 
-def _prediction(settings: Settings, identifier: str) -> tuple[str, dict[str, Any]]:
-    for task in workspace_tasks(settings.workspace):
-        row = find(settings.predictions_dir, task, identifier)
-        if row is not None:
-            return task, row
-    raise StageFailed(
-        f"No prediction has the id {identifier!r} in the logs of {settings.predictions_dir}. "
-        "An id is what `POST /predict` answered with."
-    )
+def _prediction(settings: Settings, identifier: str) -> dict[str, Any]:
+    """The log's row, with ``task`` and the ``feedback`` on it."""
+    found = find_prediction(settings, identifier)
+    if found is None:
+        raise StageFailed(
+            f"No prediction has the id {identifier!r} in the logs of {settings.predictions_dir}. "
+            "An id is what `POST /predict` answered with."
+        )
+    return found
 
 
 def trace(settings: Settings, identifier: str) -> dict[str, Any]:
     """One call: the prediction and its whole past. ``StageFailed`` where the id is unknown."""
-    task, prediction = _prediction(settings, identifier)
-    tag = prediction["model"]
+    prediction = _prediction(settings, identifier)
+    task, tag = prediction.pop("task"), prediction["model"]
     deployment = Deployments(settings).by_tag(task, tag)
     place = Path(deployment.path) if deployment else settings.bentoml_home / "bentos" / tag.replace(":", "/")
     if not (place / MANIFEST).is_file():
