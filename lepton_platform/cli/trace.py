@@ -6,6 +6,7 @@ import typer
 
 from lepton_platform.cli.common import Json, Workspace, console, open_workspace, print_json
 
+FEEDBACK = "feedback"
 SHOWN_ROWS = 5
 
 
@@ -18,6 +19,8 @@ def _print(found: dict[str, Any]) -> None:
     out.print(f"[bold]{prediction['id']}[/] answered [bold]{said}[/] at {prediction['at']}")
     deployment = found["deployment"] or {}
     out.print(f"by {found['bento']['tag']} ({deployment.get('state', 'not deployed here')})")
+    for one in prediction[FEEDBACK]:
+        out.print(f"people said [bold]{escape(_answer(one))}[/] at {one['at']}")
     table = Table("stage", "version", "run", "commit", "when", "rows")
     for name, entry in found["stages"].items():
         made = entry["made_by"]
@@ -35,7 +38,8 @@ def _answer(prediction: dict[str, Any]) -> str:
         return str(prediction["label"])
     if isinstance(prediction.get("text"), str):
         return f'"{prediction["text"]}"'
-    return ", ".join(f"{len(value)} {name}" for name, value in prediction.items() if isinstance(value, list))
+    found = {name: value for name, value in prediction.items() if name != FEEDBACK}
+    return ", ".join(f"{len(value)} {name}" for name, value in found.items() if isinstance(value, list))
 
 
 def trace(

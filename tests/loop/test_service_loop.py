@@ -79,6 +79,7 @@ def test_labelled_feedback_joins_the_next_training_set(up: Workspace, task: str)
     assert said.status_code == 200, said.text
     told = json.loads(up.output("lepton", "trace", one["id"], "--json"))["prediction"]["feedback"]
     assert [set(row) - {"at"} for row in told] == [set(traffic.truth)] and told[0]["at"]
+    assert "people said" in up.output("lepton", "trace", one["id"])
     before = stages(up, task)["raw"]
     up.call(sys.executable, "-c", MATERIALIZE, f"{task}/labels")
     assert one["id"] in (up.folder / f"data/{task}/labels.jsonl").read_text(encoding="utf-8")
