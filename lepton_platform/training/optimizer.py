@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def freeze(network: nn.Module, patterns: list[str]) -> None:
-    """Take the parameters whose names match out of training; a pattern that matches none is an error.
+def freeze(network: nn.Module, patterns: list[str]) -> list[str]:
+    """Take the parameters whose names match out of training; their names. A pattern that matches none is an error.
 
     ``encoder.layers.0`` means everything below it; ``*`` and ``?`` work as in file names.
     """
     names = [name for name, _ in network.named_parameters()]
+    frozen: list[str] = []
     for pattern in patterns:
         found = [n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")]
         if not found:
@@ -30,19 +31,28 @@ def freeze(network: nn.Module, patterns: list[str]) -> None:
             raise StageFailed(f"train.freeze: no parameter matches '{pattern}'. There are: {', '.join(roots)}.")
         for name in found:
             network.get_parameter(name).requires_grad_(False)
+        frozen += found
     if not any(p.requires_grad for p in network.parameters()):
         raise StageFailed(f"train.freeze: {patterns} leaves nothing to train.")
+    return list(dict.fromkeys(frozen))
 
 
-def build_optimizer(network: nn.Module, params: TrainParams, depths: Mapping[str, int]) -> Optimizer:
+def thaw(network: nn.Module, names: Iterable[str]) -> None:
+    for name in names:
+        network.get_parameter(name).requires_grad_(True)
+
+
+def build_optimizer(
+    network: nn.Module, params: TrainParams, depths: Mapping[str, int], later: Collection[str] = ()
+) -> Optimizer:
     """One group for each learning rate and decay; ``group["scale"]`` is relative to ``learning_rate``.
 
-    Matrices decay, biases and norms do not. Below the head the rate falls by ``layer_decay`` a layer
-    (Howard & Ruder, 2018, arXiv:1801.06146).
+    Matrices decay, biases and norms do not. Below the head the rate falls by ``layer_decay`` a layer (Howard & Ruder, 2018,
+    arXiv:1801.06146). ``later``: names of what is frozen still; without a gradient the optimiser passes over it.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad or name in later:
             depth = depths[name]
             scale = params.head_learning_rate_factor if depth == 0 else params.layer_decay ** (depth - 1)
             groups.setdefault((scale, parameter.ndim > 1), []).append(parameter)

@@ -26,7 +26,8 @@ class TrainParams(Params):
     processes: int | None = Field(None, ge=1, description="None: one for every visible GPU, one on a CPU.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="auto: bfloat16 where the hardware multiplies it, else float16 on a GPU and float32 on a CPU.",
+        description="auto: float32 on a CPU, whatever it can do, so that its kind does not choose the model; on a GPU "
+        "bfloat16 where it has it, else float16.",
     )
 
     epochs: int = Field(2, ge=1)
@@ -49,6 +50,9 @@ class TrainParams(Params):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_norm: float | None = Field(1.0, gt=0, description="Of the whole gradient; None: no clipping.")
     freeze: list[str] = Field(default_factory=list, description="Patterns of parameters' names that are not trained.")
+    thaw_fraction: float | None = Field(
+        None, gt=0, lt=1, description="Of all steps: from then on what was frozen is trained, too; None: never."
+    )
 
     evaluations_per_epoch: int = Field(1, ge=1)
     best_by: str = Field(

@@ -226,7 +226,7 @@ def test_a_resnet_is_a_backbone_too():
         ({"features": {"norm": "frozen"}}, "goes with pretrained weights"),
         ({"augment": {"flips": True}}, r"train\.network\.augment is not valid"),
         ({"postprocess": {"iou_threshold": 2}}, r"train\.network\.postprocess is not valid"),
-        ({"weights": "somewhere"}, "goes with a ResNet backbone"),
+        ({"weights": "somewhere"}, "goes with another backbone"),
     ],
 )
 def test_wrong_parameters_are_told(tmp_path, section, said):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.stage import StageFailed
+from lepton_platform.training.devices import choose_precision
 from lepton_platform.training.params import TrainParams
 from lepton_platform.training.train import model
 from tests.training import blobs
@@ -131,6 +132,29 @@ def test_frozen_parameters_stay_as_they_were_built(run):
     assert torch.equal(trained["body.0.weight"], built["body.0.weight"])
     assert not torch.equal(trained["head.weight"], built["head.weight"])
     assert result.metadata["trained_parameters"] == 34
+
+
+@pytest.mark.parametrize("stop_at", [3, 20, 30])
+def test_what_is_frozen_thaws_when_it_is_time_killed_or_not(run, tmp_path, stop_at):
+    """Of forty steps the body takes part in the last twenty."""
+    plan = {"freeze": ["body"], "thaw_fraction": 0.5, "best_by": "last"}
+    out, _, _ = run("half", stop_at=None, **plan, max_steps=20)
+    scratch = tmp_path / "scratch"
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop_at=stop_at, scratch=scratch, checkpoint_every_s=0, **plan)
+    stopped, _, _ = run("stopped", scratch=scratch, checkpoint_every_s=0, **plan)
+    whole, _, _ = run("whole", **plan)
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    torch.manual_seed(7)
+    built = blobs.LEARNER.build({"dropout": 0.3}).state_dict()
+    never, _, _ = run("never", freeze=["body"])
+    assert torch.equal(load_file(never / "model.safetensors")["body.0.weight"], built["body.0.weight"])
+    for thawed in (out, whole):
+        assert not torch.equal(load_file(thawed / "model.safetensors")["body.0.weight"], built["body.0.weight"])
+
+
+def test_a_cpu_computes_in_float32_whatever_it_can_do():
+    assert choose_precision("auto", torch.device("cpu")).dtype is None
 
 
 def test_every_evaluation_that_was_asked_for(run):
