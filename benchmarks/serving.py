@@ -28,10 +28,10 @@ import numpy as np
 from benchmarks.peers import field_of, told
 from benchmarks.report import ROOT, Others, cpu_seconds, machine, resident_mib, table, write_section
 from lepton_platform.data.dataset import Dataset
-from lepton_platform.serving.control import start_service, stop, wait_ready
-from lepton_platform.serving.deployments import deploy
+from lepton_platform.gateway.control import stop, wait_ready
+from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams
-from lepton_platform.serving.store import tag_of
+from lepton_platform.serving.store import stored, tag_of
 from lepton_platform.settings import Settings
 from lepton_platform.tasks import load_part
 
@@ -115,9 +115,21 @@ def subjects(bento: Path, workspace: Path) -> list[Subject]:
     def fastapi(port: int, threads: int, *log: str) -> int:
         return spawn("benchmarks.peers.fastapi_app", str(model), str(port), str(threads), *log)
 
+    def alone(port: int) -> int:
+        """A worker as the supervisor starts it, on a port of its own in the gateway's place."""
+        place = stored(settings.bentoml_home, tag_of(bento))
+        log = (workspace / "service.log").open("ab")
+        command = [sys.executable, "-m", "lepton_platform.serving.server", "--bento", str(place), "--port", str(port)]
+        command += ["--predictions", str(settings.predictions_dir), "--deployment", "1"]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        process = subprocess.Popen(
+            command, cwd=place / "src", env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        return process.pid
+
     plain = "benchmarks.peers.bentoml_service:Plain"
     return [
-        Subject(OURS, lambda port: start_service(settings, task, port).pid),
+        Subject(OURS, alone),
         Subject("Lepton's Bento under `bentoml serve`", lambda p: spawn(bentoml, "serve", tag_of(bento), "-p", str(p))),
         Subject("FastAPI + ONNX Runtime", lambda port: fastapi(port, 0)),
         Subject("FastAPI + ONNX Runtime, one thread a call", lambda port: fastapi(port, 1)),

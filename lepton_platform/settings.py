@@ -36,8 +36,11 @@ class Settings(BaseSettings):
     redis_url: str = Field("", description="Feast's online store in production (redis://host:port).")
     remote_url: str = Field("", description="DVC remote: a folder, or s3://bucket/prefix.")
     host: str = Field("127.0.0.1", description="Every port binds here.")
+    auth: Literal["on", "off"] = Field(
+        "on", description="off: the gateway asks for no keys; only where `host` is this machine's alone."
+    )
     ui_port: int = Field(3000, description="Dagster's UI.")
-    service_port: int = Field(3100, description="The first service's port; each task has the next.")
+    service_port: int = Field(3100, description="The gateway: one address for all tasks.")
     evidently_port: int = Field(3900, description="Evidently's UI.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
 

@@ -39,9 +39,7 @@ def open_workspace(workspace: Path | None) -> "Settings":
             file=sys.stderr,
         )
     if not (settings.workspace / MARKER).is_file():
-        raise UsageError(
-            f"{settings.workspace} is not a workspace: it has no {MARKER}. `lepton init DIR` makes one."
-        )
+        raise UsageError(f"{settings.workspace} is not a workspace: it has no {MARKER}. `lepton init DIR` makes one.")
     os.chdir(settings.workspace)  # DVC reads its files relative to where it is called
     return settings
 

@@ -8,7 +8,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from lepton_platform import __version__
-from lepton_platform.cli import data, doctor, predict, run, serve, status, trace, versioning, workspace
+from lepton_platform.cli import (
+    data,
+    deployments,
+    doctor,
+    keys,
+    predict,
+    run,
+    serve,
+    status,
+    trace,
+    versioning,
+    workspace,
+)
 from lepton_platform.cli.common import DONE, FAILED, USAGE, UsageError, fail
 
 app = typer.Typer(
@@ -40,9 +52,13 @@ app.command("stage")(run.stage)
 app.command("status")(status.status)
 app.command("up")(serve.up)
 app.command("down")(serve.down)
+app.command("deploy")(deployments.deploy)
+app.command("rollback")(deployments.rollback)
+app.command("deployments")(deployments.deployments)
 app.command("predict")(predict.predict)
 app.command("trace")(trace.trace)
 app.command("doctor")(doctor.doctor)
+app.add_typer(keys.app, name="keys")
 app.add_typer(data.app, name="data")
 app.add_typer(versioning.app, name="versioning")
 

@@ -1,6 +1,7 @@
 """`lepton predict`: ask the running service."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +14,13 @@ if TYPE_CHECKING:
 
     from lepton_platform.settings import Settings
 
+KEY = "LEPTON_API_KEY"
 TIMEOUT_S = 120.0  # a large picture is many tiles
 
 
 def service_url(settings: "Settings", task: str) -> str:
-    """Where the task's service listens: the tasks take ports in the order of params.yaml."""
-    from lepton_platform.pipeline.params import workspace_tasks
-
-    port = settings.service_port + workspace_tasks(settings.workspace).index(task)
-    return f"http://{settings.host}:{port}"
+    """Where the gateway answers for the task."""
+    return f"http://{settings.host}:{settings.service_port}/v1/{task}"
 
 
 def _content(given: str) -> str | bytes:
@@ -40,12 +39,16 @@ def _ask(url: str, task: str, given: str, **query: str) -> "httpx.Response":
 
     api = load_part(task, "api")
     request = api.from_command_line(_content(given))
+    key = os.environ.get(KEY)
+    headers = {**request.pop("headers", {}), **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
-        answer = httpx.post(f"{url}/predict", timeout=TIMEOUT_S, params=query, **request)
+        answer = httpx.post(f"{url}/predict", timeout=TIMEOUT_S, params=query, headers=headers, **request)
     except httpx.TimeoutException:
         raise StageFailed(f"The service of {task} gave no answer within {TIMEOUT_S:g} s.") from None
     except httpx.HTTPError:
         raise StageFailed(f"The service of {task} does not answer at {url}. `lepton up` starts it.") from None
+    if answer.status_code in {401, 403}:
+        raise StageFailed(f"The gateway wants a key in the environment variable {KEY}: {answer.text}")
     if answer.status_code != 200:
         raise StageFailed(f"The service of {task} refused this input ({answer.status_code}): {answer.text}")
     return answer

@@ -6,17 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from lepton_platform.cli.common import Workspace, chosen_tasks, console, open_workspace, say
+from lepton_platform.cli.common import Workspace, console, open_workspace, say
 
 if TYPE_CHECKING:
     from lepton_platform.settings import Settings
 
 READY_S = 120.0
 DEFINITIONS = "lepton_platform.definitions"
+SERVICES = "services"
 
 
 def _book(settings: "Settings") -> Path:
@@ -25,7 +24,7 @@ def _book(settings: "Settings") -> Path:
 
 def _running(settings: "Settings") -> dict[str, dict[str, Any]]:
     """What was started and is still there: name → pid, url."""
-    from lepton_platform.serving.control import alive
+    from lepton_platform.gateway.control import alive
 
     path = _book(settings)
     started = json.loads(path.read_text()) if path.is_file() else {}
@@ -72,32 +71,30 @@ def _wait(url: str, pid: int, until: float) -> bool:
     import urllib.error
     import urllib.request
 
-    from lepton_platform.serving.control import alive
+    from lepton_platform.gateway.control import alive
 
     while time.monotonic() < until and alive(pid):
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return True
-        except urllib.error.HTTPError:
-            return True  # it answers
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # of a service that starts
+                return True
+            time.sleep(0.2)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     return False
 
 
-def _start(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
-    from lepton_platform.cli.predict import service_url
-    from lepton_platform.serving.control import born, start_service
+def _start(settings: "Settings") -> dict[str, dict[str, Any]]:
+    from lepton_platform.gateway.control import born, start_services
 
     started = _running(settings)
-    for task in tasks:
-        name = f"service {task}"
-        if name not in started:
-            port = int(service_url(settings, task).rsplit(":", 1)[1])
-            service = start_service(settings, task, port)
-            made = {"pid": service.pid, "born": born(service.pid)}
-            started[name] = {**made, "url": service.url, "ready": f"{service.url}/readyz"}
-            _write(settings, started)
+    if SERVICES not in started:
+        services = start_services(settings)
+        made = {"pid": services.pid, "born": born(services.pid)}
+        started[SERVICES] = {**made, "url": services.url, "ready": f"{services.url}/readyz"}
+        _write(settings, started)
     settings.evidently_dir.mkdir(parents=True, exist_ok=True)
     for name, (command, url) in _commands(settings).items():
         if name not in started:
@@ -107,16 +104,13 @@ def _start(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
     return started
 
 
-def up(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks to serve; else all.")] = None,
-    workspace: Workspace = None,
-) -> None:
+def up(workspace: Workspace = None) -> None:
     """Start the UI, the services and the monitoring; ready when this returns."""
     settings = open_workspace(workspace)
     settings.state_dir.mkdir(exist_ok=True)
     from lepton_platform.stage import StageFailed
 
-    started = _start(settings, chosen_tasks(settings, tasks))
+    started = _start(settings)
     until = time.monotonic() + READY_S
     late = [n for n, e in started.items() if e["ready"] and not _wait(e["ready"], e["pid"], until)]
     if late:
@@ -136,7 +130,7 @@ def up(
 def down(workspace: Workspace = None) -> None:
     """Stop what `lepton up` started."""
     settings = open_workspace(workspace)
-    from lepton_platform.serving.control import stop
+    from lepton_platform.gateway.control import stop
 
     running = _running(settings)
     left = {name: entry for name, entry in reversed(running.items()) if not stop(entry["pid"])}

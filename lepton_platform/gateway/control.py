@@ -1,4 +1,4 @@
-"""Start, await and stop a task's service from another process: what `lepton up` and `lepton down` call."""
+"""Start, await and stop the services from another process: what `lepton up` and `lepton down` call."""
 
 import errno
 import os
@@ -20,34 +20,34 @@ _SAME_S = 2.0  # the clock may be set while a process lives; pids are not used a
 
 @dataclass(frozen=True)
 class Started:
-    """A service that was started: its supervisor's process, where it answers, where it logs."""
+    """The services that were started: their supervisor's process, where they answer, where it logs."""
 
-    task: str
     pid: int
     url: str
     log: Path
 
 
-def start_service(settings: Settings, task: str, port: int) -> Started:
-    """Start the task's supervisor on ``settings.host``; it outlives this process. Does not wait.
+def start_services(settings: Settings, port: int | None = None) -> Started:
+    """Start the supervisor of all deployments, with its gateway on ``settings.host``; it outlives this process. Does not wait.
 
-    The port is bound here, so that a port that is taken is this call's error and not a line in a log. Port 0 takes
-    a free one. ``StageFailed`` where the task has no deployment or the port is taken.
+    The port (``settings.service_port``, 0 for a free one) is bound here, so that a port that is taken is this call's error
+    and not a line in a log. ``StageFailed`` for that, and where nothing is deployed or keys are off for all the world.
     """
-    from lepton_platform.serving.deployments import champion
+    from lepton_platform.gateway.access import Access
+    from lepton_platform.serving.deployments import Deployments
 
-    if champion(settings, task) is None:
-        raise StageFailed(
-            f"{task} has no deployment yet, so there is nothing to serve. `lepton run {task}` deploys it."
-        )
-    listening = _bind(settings.host, port)
+    if settings.auth == "off":
+        Access.off(settings.host)
+    if not any(found.state == "champion" for found in Deployments(settings).live()):
+        raise StageFailed("No task has a deployment yet, so there is nothing to serve. `lepton run` deploys.")
+    listening = _bind(settings.host, settings.service_port if port is None else port)
     bound = listening.getsockname()[1]
-    log = settings.state_dir / "logs" / f"service-{task}.log"
+    log = settings.state_dir / "logs" / "services.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "lepton_platform.serving.supervisor", task, "--port", str(bound)]
+    command = [sys.executable, "-m", "lepton_platform.gateway.supervisor", "--fd", str(listening.fileno())]
     with listening, log.open("ab") as stream:
         process = subprocess.Popen(
-            [*command, "--fd", str(listening.fileno())],
+            command,
             pass_fds=(listening.fileno(),),
             env={**os.environ, "LEPTON_WORKSPACE": str(settings.workspace)},
             cwd=settings.workspace,
@@ -56,7 +56,7 @@ def start_service(settings: Settings, task: str, port: int) -> Started:
             stderr=stream,
             start_new_session=True,
         )
-    return Started(task, process.pid, f"http://{settings.host}:{bound}", log)
+    return Started(process.pid, f"http://{settings.host}:{bound}", log)
 
 
 def _bind(host: str, port: int) -> socket.socket:

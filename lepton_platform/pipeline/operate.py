@@ -1,5 +1,6 @@
 """What acts on live state after the reproducible graph: deployment, the served hours, drift, labels. No orchestrator here."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from lepton_platform.monitoring.drift import DriftResult
     from lepton_platform.monitoring.feedback import Exported
-    from lepton_platform.serving.deployments import Decision
+    from lepton_platform.serving.deployments import Deployment
+    from lepton_platform.serving.offers import Decision
+    from lepton_platform.serving.params import RolloutParams
 
 HOUR = "%Y-%m-%dT%H"
 
@@ -56,18 +59,56 @@ def bento_folder(settings: Settings, task: str) -> Path:
     return settings.path(get_stage("bento").path(task))
 
 
-def deploy(settings: Settings, task: str, run_id: str | None) -> "Decision":
-    """Offer the Bento that lies in the workspace: it serves if there is no other, or if it is not worse."""
-    from lepton_platform.serving import deployments
+def rollout_params(settings: Settings, task: str) -> "RolloutParams":
+    """The section ``serve.rollout``."""
     from lepton_platform.serving.params import ServeParams
 
-    test = settings.path(get_stage("dataset").path(task), "test")
-    rollout = _params(settings, task, "serve", ServeParams).rollout
+    return _params(settings, task, "serve", ServeParams).rollout
+
+
+def deploy(
+    settings: Settings,
+    task: str,
+    run_id: str | None,
+    *,
+    bento: Path | None = None,
+    steps: Sequence[float] | None = None,
+    every_s: float | None = None,
+    again: bool = False,
+) -> "Decision":
+    """Offer a Bento, else the one in the workspace: it serves if there is no other, or if it is not worse.
+
+    ``steps`` and ``every_s``: by a canary's shares; else those of ``serve.rollout``. ``again``: see ``offers.deploy``.
+    """
+    from lepton_platform.serving import offers
+
+    rollout = rollout_params(settings, task)
+    return offers.deploy(
+        settings,
+        task,
+        bento=bento or _built(settings, task),
+        test=settings.path(get_stage("dataset").path(task), "test"),
+        params=rollout,
+        judge=load_part(task, "metrics").EVALUATOR,
+        run_id=run_id,
+        steps=rollout.canary if steps is None else steps,
+        every_s=every_s or rollout.every_s,
+        again=again,
+    )
+
+
+def shadow(settings: Settings, task: str, *, bento: Path | None = None) -> "Deployment":
+    """Let a Bento, else the one in the workspace, be asked beside the champion."""
+    from lepton_platform.serving import offers
+
+    return offers.shadow(settings, task, bento or _built(settings, task))
+
+
+def _built(settings: Settings, task: str) -> Path:
     bento = bento_folder(settings, task)
     if not bento.is_dir():
         raise StageFailed(f"{task} has no Bento in {bento}. `lepton run {task}` builds it.")
-    judge = load_part(task, "metrics").EVALUATOR
-    return deployments.deploy(settings, task, bento=bento, test=test, params=rollout, judge=judge, run_id=run_id)
+    return bento
 
 
 def is_judged(settings: Settings, task: str) -> bool:

@@ -14,6 +14,10 @@ from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
 
+class UnknownPrediction(StageFailed):
+    """No log has an answer of this id."""
+
+
 def _made_by(attempt: Attempt | None) -> dict[str, Any]:
     if attempt is None:
         return {"note": "made elsewhere: this ledger has no record of the run"}
@@ -38,7 +42,7 @@ def _prediction(settings: Settings, identifier: str) -> dict[str, Any]:
     """The log's row, with ``task`` and the ``feedback`` on it."""
     found = find_prediction(settings, identifier)
     if found is None:
-        raise StageFailed(
+        raise UnknownPrediction(
             f"No prediction has the id {identifier!r} in the logs of {settings.predictions_dir}. "
             "An id is what `POST /predict` answered with."
         )
@@ -46,7 +50,10 @@ def _prediction(settings: Settings, identifier: str) -> dict[str, Any]:
 
 
 def trace(settings: Settings, identifier: str) -> dict[str, Any]:
-    """One call: the prediction and its whole past. ``StageFailed`` where the id is unknown."""
+    """One call: the prediction and its whole past.
+
+    ``UnknownPrediction`` where no log has the id, ``StageFailed`` where its past is gone.
+    """
     prediction = _prediction(settings, identifier)
     task, tag = prediction.pop("task"), prediction["model"]
     deployment = Deployments(settings).by_tag(task, tag)

@@ -30,6 +30,8 @@ DO_NOT_TRACK=1
 DVC_NO_ANALYTICS=1
 FEAST_USAGE=False
 GX_ANALYTICS_ENABLED=False
+# The gateway asks for no keys: right for one machine alone. Take it out before LEPTON_HOST is set; `lepton keys` makes keys.
+LEPTON_AUTH=off
 """
 
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lepton_platform.serving.batching import Batcher, Group
 from lepton_platform.serving.bundle import Bundle
 from lepton_platform.serving.engine import Engine
+from lepton_platform.serving.log_reader import MIRRORED
 from lepton_platform.serving.media_store import MediaStore, holds_media
 from lepton_platform.serving.metrics import Metrics
 from lepton_platform.serving.prediction_log import DurableLog, LogUnavailable
@@ -29,10 +31,29 @@ class Running:
     engine: Engine
     batcher: Batcher
     predictions: DurableLog
+    mirrored: "Mirrored"
     feedback: DurableLog
     media: MediaStore
     threads: ThreadPoolExecutor  # one: what is encoded waits for its turn
     media_threads: ThreadPoolExecutor  # without media none is started
+
+
+class Mirrored:
+    """The log of answers that nobody is given, begun with the first of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._log: DurableLog | None = None
+
+    def log(self) -> DurableLog:
+        """On the event loop only."""
+        if self._log is None:
+            self._log = DurableLog(self.folder, MIRRORED)
+        return self._log
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
 
 
 class Answering:
@@ -60,12 +81,15 @@ class Answering:
         parts: Sequence[Parts],
         started: float,
         outputs: list[Any] | None = None,
+        mirrored: bool = False,
     ) -> tuple[list[Json], list[Json]]:
         """Model and log; returns when the answers' rows are durable: the answers, and what was logged beside each.
 
-        ``parts``: of each input. ``outputs``: of all parts, where the model has run already.
+        ``parts``: of each input. ``outputs``: of all parts, where the model has run already. ``mirrored``: they are
+        logged apart, and are no predictions that were given.
         """
-        one = _Request(self, running, inputs, parts, started)
+        log = running.mirrored.log() if mirrored else running.predictions
+        one = _Request(self, running, log, inputs, parts, started)
         if outputs is None:
             running.batcher.submit([part for each in parts for part in each], one.modelled)
         else:
@@ -73,7 +97,7 @@ class Answering:
         if one.kept is not None:
             running.media_threads.submit(_keep, running.media, one.logged, one.kept)
         named = await one.finished
-        for answer in named:
+        for answer in () if mirrored else named:
             self.metrics.predictions.labels(answer.get("label", "")).inc()
         return named, one.known
 
@@ -82,9 +106,15 @@ class _Request:
     """The inputs of one request on their way; its methods are called by whichever thread has done its part."""
 
     def __init__(
-        self, answering: Answering, running: Running, inputs: Sequence[Any], parts: Sequence[Parts], started: float
+        self,
+        answering: Answering,
+        running: Running,
+        log: DurableLog,
+        inputs: Sequence[Any],
+        parts: Sequence[Parts],
+        started: float,
     ) -> None:
-        self.answering, self.running, self.parts, self.started = answering, running, parts, started
+        self.answering, self.log, self.parts, self.started = answering, log, parts, started
         self.api = answering.bundle.api
         self.loop = asyncio.get_running_loop()
         self.finished: asyncio.Future[list[Json]] = self.loop.create_future()
@@ -124,7 +154,7 @@ class _Request:
                 self.answers.append(answer)
                 self.known.append(beside)
                 rows.append(self.row(value, answer, beside, latency_ms))
-            self.running.predictions.submit(rows, self.durable)
+            self.log.submit(rows, self.durable)
         except Exception as error:  # this request's, not the lane's
             self.settle(None, error)
 

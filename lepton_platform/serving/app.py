@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from lepton_platform.serving.answering import Answering, Running
+from lepton_platform.serving.answering import Answering, Mirrored, Running
 from lepton_platform.serving.batching import Batcher
 from lepton_platform.serving.body import check_headers, read_body
 from lepton_platform.serving.bundle import Bundle
@@ -38,6 +38,7 @@ from lepton_platform.serving.stream_route import STREAM, StreamRoute, streams
 
 INLINE_BYTES = 4096  # a larger body is encoded in a thread; a task may say less
 MEDIA_THREADS = 4  # files flushed side by side cost the disk little more than one
+MIRROR = "x-lepton-mirror"  # a header: the answer is for comparison, and logged apart
 ANNOTATE = "annotate"  # of the query: answer with the input itself, the answer drawn on it
 
 
@@ -66,6 +67,7 @@ class Service:
             engine=engine,
             batcher=Batcher(engine.run, self.bundle.limits, self.metrics.batch),
             predictions=DurableLog(folder, PREDICTIONS),
+            mirrored=Mirrored(folder),
             feedback=DurableLog(folder, FEEDBACK),
             media=MediaStore(folder),
             threads=ThreadPoolExecutor(1, "encode"),
@@ -79,6 +81,7 @@ class Service:
             running.media_threads.shutdown()
             running.batcher.close()
             running.predictions.close()
+            running.mirrored.close()
             running.feedback.close()
 
     @property
@@ -97,7 +100,8 @@ class Service:
             inputs, parts = await self._encode(running, body, content_type, drawn)
             del body
             self.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)
-            answers, known = await self.answering.answer(running, inputs, parts, started)
+            mirrored = MIRROR in request.headers
+            answers, known = await self.answering.answer(running, inputs, parts, started, mirrored=mirrored)
             if drawn:
                 return await self._drawn(running, inputs[0], {**answers[0], **known[0]})
         return reply({"predictions": answers, "model": self.bundle.tag})
@@ -188,7 +192,11 @@ class Service:
     async def index(self, _: Request) -> Response:
         links = ["/predict", "/feedback", "/livez", "/readyz", "/metrics", "/schema.json"]
         links += [STREAM] if streams(self.bundle.api) else []
-        return reply({"task": self.bundle.task, "model": self.bundle.tag, "labels": self.labels, "routes": links})
+        bundle, api = self.bundle, self.bundle.api
+        about = {"task": bundle.task, "model": bundle.tag, "labels": self.labels, "routes": links}
+        limits = {"content_types": list(api.CONTENT_TYPES), "max_body_bytes": api.MAX_BODY_BYTES}
+        can = {"kind": api.KIND, "annotate": hasattr(api, "annotated"), "example": api.EXAMPLE}
+        return reply({**about, **limits, "max_feedback_bytes": self.feedback_bytes, **can})
 
     def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
         """Errors become answers, every answer is counted."""

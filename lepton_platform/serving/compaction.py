@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lepton_platform.serving.ids import HOUR_FORMAT
-from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS, compacted, hours, read_log, read_pieces, segments
+from lepton_platform.serving.log_reader import (
+    FEEDBACK,
+    MIRRORED,
+    PREDICTIONS,
+    compacted,
+    hours,
+    read_log,
+    read_pieces,
+    segments,
+)
 from lepton_platform.serving.media_store import sweep
 from lepton_platform.serving.prediction_log import sync_folder
 
@@ -14,7 +23,7 @@ SETTLED = timedelta(minutes=2)  # after its end an hour receives no more rows
 
 
 def compact_hour(predictions: Path, task: str, hour: str, now: datetime | None = None) -> Path:
-    """Write the hour's ``predictions.parquet`` (and ``feedback.parquet``), rows sorted by id; returns the first.
+    """Write the hour's ``predictions.parquet`` (and those of feedback and mirrored answers), rows sorted by id; its path.
 
     Killed at any instant nothing is lost: the segments of an hour that is over are removed only when the Parquet
     file is durable, and a row in both counts once. Run again, it takes in what came since. Media go into the Parquet
@@ -22,7 +31,7 @@ def compact_hour(predictions: Path, task: str, hour: str, now: datetime | None =
     """
     now = now or datetime.now(UTC)
     settled = now >= hour_end(hour) + SETTLED
-    for kind in (PREDICTIONS, FEEDBACK):
+    for kind in (PREDICTIONS, MIRRORED, FEEDBACK):
         _compact(predictions, task, hour, kind, settled)
     sweep(predictions / task, _first_with_segments(predictions, task), now)
     return compacted(predictions, task, hour)
@@ -35,7 +44,7 @@ def hour_end(hour: str) -> datetime:
 def _compact(predictions: Path, task: str, hour: str, kind: str, settled: bool) -> None:
     read = segments(predictions, task, hour, kind)
     target = compacted(predictions, task, hour, kind)
-    if not read and (target.is_file() or kind == FEEDBACK):
+    if not read and (target.is_file() or kind != PREDICTIONS):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}")
@@ -67,4 +76,8 @@ def _write(path: Path, predictions: Path, task: str, hour: str, kind: str) -> No
 
 
 def _first_with_segments(predictions: Path, task: str) -> str | None:
-    return next((hour for hour in hours(predictions, task) if segments(predictions, task, hour)), None)
+    return next((hour for hour in hours(predictions, task) if _has_segments(predictions, task, hour)), None)
+
+
+def _has_segments(predictions: Path, task: str, hour: str) -> bool:
+    return any(segments(predictions, task, hour, kind) for kind in (PREDICTIONS, MIRRORED))

@@ -5,7 +5,7 @@ from typing import Any
 
 from lepton_platform.serving.bundle import MANIFEST
 from lepton_platform.serving.deployments import Deployments
-from lepton_platform.serving.log_reader import FEEDBACK, find, hours, read_rows
+from lepton_platform.serving.log_reader import FEEDBACK, MIRRORED, find, hours, read_rows
 from lepton_platform.serving.store import stored
 from lepton_platform.settings import Settings
 
@@ -14,7 +14,7 @@ def find_prediction(settings: Settings, identifier: str) -> dict[str, Any] | Non
     """The row of the log with this id, whichever task's, with ``task`` and the ``feedback`` on it; or ``None``."""
     folder, identifier = settings.predictions_dir, identifier.strip().lower()
     for task in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []:
-        row = find(folder, task, identifier)
+        row = find(folder, task, identifier) or find(folder, task, identifier, MIRRORED)
         if row is not None:
             return {"task": task, **row, "feedback": _feedback(settings, task, identifier, row["at"])}
     return None

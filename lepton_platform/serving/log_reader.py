@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PREDICTIONS, FEEDBACK = "predictions", "feedback"
+MIRRORED = "mirrored"  # answers that nobody was given: a shadow's, and those that two versions are compared by
 PIECE_BYTES = 64 << 20  # of media, in a piece of an hour
 _HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d")
 _ID_AT, _ID_LENGTH = len('{"id":"'), 36

@@ -14,6 +14,20 @@ class RolloutParams(Params):
         description="Of the task's first figure (accuracy, AP50): the most that may be lost, at 95 % confidence.",
     )
     max_rows: int = Field(5_000, ge=1, description="Test rows that both answer; the first by id.")
+    canary: list[float] = Field(
+        default_factory=list,
+        description="Shares of the requests, in percent, by which a challenger takes over; none: at once.",
+    )
+    every_s: float = Field(600.0, gt=0, description="The least time for each share, seconds.")
+    min_requests: int = Field(50, ge=1, description="Requests that a canary must have answered at each share.")
+    max_errors: float = Field(
+        0.01, ge=0, le=1, description="Share of a canary's requests that may fail beyond the champion's."
+    )
+    max_crashes: int = Field(1, ge=0, description="Times that a canary's process may end by itself.")
+    max_slowdown: float = Field(2.0, gt=0, description="A canary's 95th percentile of latency by the champion's.")
+    max_disagreement: float = Field(
+        0.3, ge=0, le=1, description="Share of the same inputs that canary and champion may answer differently."
+    )
 
 
 class ServeParams(Params):

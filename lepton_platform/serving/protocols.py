@@ -92,6 +92,7 @@ class TaskApi(Protocol):
     And ``stream(encoder) -> Stream``, where an input may come bit by bit.
     """
 
+    KIND: str  # of what is sent: text, image, audio
     CONTENT_TYPES: tuple[str, ...]
     MAX_BODY_BYTES: int
     MAX_INPUTS: int

@@ -61,11 +61,11 @@ class StreamRoute:
             late = Rejected(408, f"A stream lasts at most {LONGEST_S:g} s.")
             refused = late if isinstance(error, TimeoutError) else rejected_for(error, STREAM)
             status = refused.status
-            await _refuse(socket, refused)
+            await refuse(socket, refused)
         self.service.metrics.request(STREAM, status, time.perf_counter() - started)
 
     async def _answer(self, socket: WebSocket) -> None:
-        _check_origin(socket)
+        check_origin(socket)
         running = self.service.running
         with self.service.counted() as hold:
             await socket.accept()
@@ -174,14 +174,14 @@ def _is_end(told: Json) -> bool:
     return "end" in told
 
 
-def _check_origin(socket: WebSocket) -> None:
+def check_origin(socket: WebSocket) -> None:
     """A page of another site may not: browsers let it open WebSockets where it could send no request."""
     origin = socket.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
         raise Rejected(403, "Pages of another origin are not answered.", "origin")
 
 
-async def _refuse(socket: WebSocket, refused: Rejected) -> None:
+async def refuse(socket: WebSocket, refused: Rejected) -> None:
     """Before a WebSocket is one, by an answer to its request; then by closing it."""
     try:
         if socket.application_state is WebSocketState.CONNECTING:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from tests.loop.traffic import TRAFFIC
 from tests.workspaces import TASKS, Workspace
@@ -43,8 +42,7 @@ def up(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
 
 
 def address(workspace: Workspace, task: str) -> str:
-    place = list(yaml.safe_load((workspace.folder / "params.yaml").read_text())).index(task)
-    return f"http://127.0.0.1:{int(workspace.ports['LEPTON_SERVICE_PORT']) + place}"
+    return f"http://127.0.0.1:{workspace.ports['LEPTON_SERVICE_PORT']}/v1/{task}"
 
 
 def stages(workspace: Workspace, task: str) -> dict:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 
 from lepton_platform.data.dataset import Dataset
+from lepton_platform.gateway.control import wait_ready
 from lepton_platform.serving.bento import bento as build_bento
-from lepton_platform.serving.control import wait_ready
 from lepton_platform.serving.engine import Engine
 from lepton_platform.serving.params import ServeParams
 from lepton_platform.tasks import load_part

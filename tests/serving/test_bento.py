@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lepton_platform.gateway.control import wait_ready
 from lepton_platform.serving.bundle import MANIFEST, Bundle, version_of
-from lepton_platform.serving.control import wait_ready
 from lepton_platform.serving.manifest import headline, problems, tree
 from lepton_platform.serving.store import import_bento, tag_of
 from lepton_platform.stage import StageFailed

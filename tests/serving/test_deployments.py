@@ -9,8 +9,9 @@ from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.serving import deployments
 from lepton_platform.serving.comparison import Comparison, answers, compare, verdict
-from lepton_platform.serving.deployments import Deployments, champion, deploy
+from lepton_platform.serving.deployments import Deployments, champion
 from lepton_platform.serving.lineage import deployed_bento, find_prediction
+from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.prediction_log import DurableLog
 from lepton_platform.serving.store import stored, tag_of

@@ -13,6 +13,7 @@ from lepton_platform.serving.protocols import Json, Parts
 
 __all__ = ["CONTENT_TYPES", "INLINE_BYTES"]
 
+KIND = "image"
 MAX_INPUTS = 64
 MAX_BODY_BYTES = 32 << 20
 REQUIREMENTS = ("pillow", "python-multipart")  # what the Bento installs for this task

@@ -14,6 +14,7 @@ from lepton_platform.serving.streaming import SpeechStream
 
 __all__ = ["CONTENT_TYPES", "INLINE_BYTES", "TRUTH", "answer", "answer_schema", "truth", "truth_schema"]
 
+KIND = "audio"
 MAX_INPUTS = 16
 MAX_BODY_BYTES = 64 << 20
 REQUIREMENTS = (

@@ -12,6 +12,7 @@ __all__ = ["answer", "answer_schema", "decode", "encoder", "from_command_line", 
 
 FIELD = "texts"
 CONTENT_TYPES = ("application/json",)
+KIND = "text"
 MAX_INPUTS = 256
 MAX_CHARACTERS = 10_000  # of one text
 MAX_BODY_BYTES = 1_048_576

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 DRAWN_SCORE = 0.3  # the answer has every box that average precision counts; a person looks at the likely ones
+KIND = "image"
 MAX_INPUTS = 16
 MAX_BODY_BYTES = 64 << 20
 REQUIREMENTS = ("pillow", "python-multipart")  # what the Bento installs for this task

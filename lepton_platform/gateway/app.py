@@ -1,0 +1,264 @@
+"""The gateway: one address for all tasks. Keys are checked here, requests find the deployment that answers them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from lepton_platform.gateway.access import Access, challenge, own_page
+from lepton_platform.gateway.forwarding import Forwarding
+from lepton_platform.gateway.keys import Scope
+from lepton_platform.gateway.metrics import Metrics
+from lepton_platform.gateway.openapi import describe
+from lepton_platform.gateway.page import page_routes
+from lepton_platform.gateway.streaming import StreamProxy
+from lepton_platform.gateway.upstream import Answer, Upstream
+from lepton_platform.gateway.workers import About, Workers
+from lepton_platform.pipeline.trace import UnknownPrediction
+from lepton_platform.serving.body import read_body
+from lepton_platform.serving.jsonbody import shown
+from lepton_platform.serving.rejected import Rejected, malformed, overloaded
+from lepton_platform.serving.replies import refusal, rejected_for, reply
+from lepton_platform.stage import StageFailed
+
+MOST_REQUESTS = 1024  # answered at a time, over all tasks; each worker has its own, lower bound
+MOST_HELD_BYTES = 512 << 20  # of bodies
+STICKY = "x-request-key"
+MOST_KEY_CHARACTERS = 200
+SHOWN_ROWS = 100  # of the training rows in a lineage, unless all are asked for
+_READ = ("content-type", "content-encoding", "accept")  # of a request's headers, what a worker is told
+Lineage = Callable[[str], dict[str, Any]]  # a prediction's id → its past; ``UnknownPrediction`` where there is none
+
+
+class Gateway:
+    """The routes and what they share. ``lineage`` runs in a thread."""
+
+    def __init__(self, access: Access, lineage: Lineage) -> None:
+        self.access, self.lineage = access, lineage
+        self.metrics = Metrics()
+        self.in_flight = self.held_bytes = 0
+        self._parts: tuple[Upstream, Workers, Forwarding] | None = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        upstream = Upstream()
+        workers = Workers(upstream)
+        self._parts = upstream, workers, Forwarding(workers, upstream)
+        try:
+            yield
+        finally:
+            self.access.close()
+            await upstream.close()
+
+    @property
+    def workers(self) -> Workers:
+        assert self._parts is not None
+        return self._parts[1]
+
+    @property
+    def forwarding(self) -> Forwarding:
+        assert self._parts is not None
+        return self._parts[2]
+
+    def about(self, task: str) -> About:
+        """``Rejected`` 404 where there is no such task, 503 while it starts."""
+        about = self.workers.about.get(task)
+        if about is None:
+            if task in self.workers.table:
+                raise overloaded(f"{task} is starting.")
+            raise Rejected(404, f"There is no task {shown(task, 80)} here.", "task")
+        return about
+
+    # --- routes
+
+    async def tasks(self, request: Request) -> Response:
+        self.check(request, None)
+        table = self.workers.table
+        told = []
+        for task, about in sorted(self.workers.about.items()):
+            route = table[task]
+            target = route.champion or route.canary
+            can = {"annotate": about.annotate, "stream": about.stream, "example": about.example}
+            kinds = {"kind": about.kind, "content_types": list(about.content_types)}
+            model = target.tag if target else None
+            told.append({"name": task, **kinds, "model": model, "labels": list(about.labels), **can})
+        return reply({"tasks": told, "authentication": self.access.authentication})
+
+    async def predict(self, request: Request) -> Response:
+        self.check(request, "predict")
+        task = request.path_params["task"]
+        about, key = self.about(task), request.headers.get(STICKY)
+        if key is not None and len(key) > MOST_KEY_CHARACTERS:
+            raise malformed(f"The key has more than {MOST_KEY_CHARACTERS} characters.", STICKY)
+        query = request.scope["query_string"].decode("latin-1")
+        with self.counted() as hold:
+            body = await self._body(request, about.max_body_bytes, hold)
+            path = f"/predict?{query}" if query else "/predict"
+            answer, target = await self.forwarding.predict(task, path, _told(request), body, key)
+        route = self.workers.route(task)
+        role = "canary" if route and route.canary and route.canary.deployment == target.deployment else "champion"
+        self.metrics.answered.labels(task, target.tag, role).inc()
+        return _passed_on(answer, {"X-Deployment": str(target.deployment)})
+
+    async def feedback(self, request: Request) -> Response:
+        self.check(request, "feedback")
+        task = request.path_params["task"]
+        about = self.about(task)
+        with self.counted() as hold:
+            body = await self._body(request, about.max_feedback_bytes, hold)
+            return _passed_on(await self.forwarding.ask(task, "POST", "/feedback", _told(request), body))
+
+    async def schema(self, request: Request) -> Response:
+        self.check(request, "predict")
+        task = request.path_params["task"]
+        self.about(task)
+        return _passed_on(await self.forwarding.ask(task, "GET", "/schema.json", {}, b""))
+
+    async def past(self, request: Request) -> Response:
+        self.check(request, "predict")
+        task, identifier = request.path_params["task"], request.path_params["id"]
+        self.about(task)
+        rows = request.query_params.get("rows", "some")
+        if rows not in ("some", "all"):
+            raise malformed(f'"rows" is some or all, not {shown(rows, 80)}.', "rows")
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(None, self.lineage, identifier)
+        except UnknownPrediction:
+            raise Rejected(404, f"No prediction has the id {shown(identifier, 80)}.", "id") from None
+        except StageFailed as failure:
+            raise Rejected(500, f"The past of {shown(identifier, 80)} cannot be told: {failure}") from None
+        if found["task"] != task:
+            raise Rejected(404, f"{task} has not given the prediction {shown(identifier, 80)}.", "id")
+        if rows == "some":
+            found["training_rows"]["ids"] = found["training_rows"]["ids"][:SHOWN_ROWS]
+        return reply(found)
+
+    async def livez(self, _: Request) -> Response:
+        return reply({"status": "alive"})
+
+    async def readyz(self, _: Request) -> Response:
+        """All tasks that are served answer."""
+        missing = sorted(set(self.workers.table) - set(self.workers.about))
+        if missing or not self.workers.table:
+            raise overloaded(f"Starting: {', '.join(missing) or 'the workers'}.")
+        return reply({"status": "ready", "tasks": sorted(self.workers.about)})
+
+    async def show_metrics(self, request: Request) -> Response:
+        self.check(request, "admin")
+        self.metrics.in_flight.set(self.in_flight)
+        for task, route in self.workers.table.items():
+            self.metrics.percent.labels(task).set(route.percent if route.canary else 0.0)
+        body, content_type = self.metrics.render()
+        return Response(body, media_type=content_type)
+
+    async def openapi(self, request: Request) -> Response:
+        self.check(request, "predict")
+        documents = {}
+        for task in sorted(self.workers.about):
+            answer = await self.forwarding.ask(task, "GET", "/schema.json", {}, b"")
+            if answer.status == 200:
+                documents[task] = answer.body
+        return reply(describe(documents, self.access.authentication))
+
+    # --- what they share
+
+    def check(self, request: Request, scope: Scope | None) -> None:
+        if not self.access.authentication:
+            own_page(request.headers)
+        client = request.scope.get("client")
+        self.access.check(request.headers.raw, scope, client[0] if client else None)
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[Callable[[int], None]]:
+        """Bound what is held: ``Rejected`` (503) beyond. Gives the function that a body's bytes are announced to."""
+        if self.in_flight >= MOST_REQUESTS:
+            raise overloaded(f"{MOST_REQUESTS} requests are being answered already.")
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self.held_bytes + size > MOST_HELD_BYTES:
+                raise overloaded("The requests that are being answered fill the memory that is theirs.")
+            held += size
+            self.held_bytes += size
+
+        self.in_flight += 1
+        try:
+            yield hold
+        finally:
+            self.in_flight -= 1
+            self.held_bytes -= held
+
+    async def _body(self, request: Request, most_bytes: int, hold: Callable[[int], None]) -> bytes:
+        length = request.headers.get("content-length", "0")
+        if length.isdecimal() and int(length[:20]) > most_bytes:
+            raise Rejected(413, f"The body is larger than {most_bytes:,} bytes.", "body")
+        return await read_body(request, most_bytes, hold)
+
+    def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
+        """Errors become answers, every answer is counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                response = await route(request)
+            except Exception as error:
+                refused = rejected_for(error, f"{request.method} {name}")
+                response = refusal(refused)
+                response.headers.update(challenge(refused))
+            task = request.path_params.get("task", "")
+            known = task if self._parts is not None and task in self.workers.table else ""
+            self.metrics.request(known, name, response.status_code, time.perf_counter() - started)
+            return response
+
+        return endpoint
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """No such route, no such method."""
+        assert isinstance(error, HTTPException)
+        path = shown(request.url.path, 80)
+        text = {404: f"There is no route {path}.", 405: f"{path} does not take this method."}
+        response = refusal(Rejected(error.status_code, text.get(error.status_code, error.detail)))
+        response.headers.update(error.headers or {})
+        self.metrics.request("", "other", error.status_code, 0.0)
+        return response
+
+
+def _told(request: Request) -> dict[str, str]:
+    return {name: value for name in _READ if (value := request.headers.get(name)) is not None}
+
+
+def _passed_on(answer: Answer, more: dict[str, str] | None = None) -> Response:
+    return Response(answer.body, answer.status, {**answer.headers, **(more or {})})
+
+
+def create_app(gateway: Gateway) -> Starlette:
+    def get(path: str, route: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, gateway.guarded(path, route), methods=["GET"])
+
+    def post(path: str, route: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, gateway.guarded(path, route), methods=["POST"])
+
+    routes: list[BaseRoute] = [
+        post("/v1/{task}/predict", gateway.predict),
+        post("/v1/{task}/feedback", gateway.feedback),
+        get("/v1/{task}/lineage/{id}", gateway.past),
+        get("/v1/{task}/schema", gateway.schema),
+        WebSocketRoute("/v1/{task}/stream", StreamProxy(gateway).endpoint),
+        get("/v1", gateway.tasks),
+        get("/livez", gateway.livez),
+        get("/readyz", gateway.readyz),
+        get("/metrics", gateway.show_metrics),
+        get("/openapi.json", gateway.openapi),
+        *page_routes(),
+    ]
+    app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: gateway.refused})
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,117 @@
+// The page: which tasks there are, the key where one is needed, a tab a task.
+
+import * as api from "./api.js";
+import { el } from "./dom.js";
+import { taskPanel, title } from "./task.js";
+import { inWords } from "./words.js";
+
+const [main, notice, keyForm, keyField, session, forget, place] = ["main", "notice", "key", "key-value", "session", "forget", "tasks"]
+  .map((id) => document.getElementById(id));
+const NOTHING = "No model serves yet. When one has been deployed, it will be here.";
+const KINDS = { text: "text", image: "pictures", audio: "speech" };
+
+/** Ask what there is and show it; tabs that are there already, with all that was given in them, stay. */
+async function start() {
+  main.setAttribute("aria-busy", "true");
+  try {
+    const { body } = await api.tasks();
+    keyForm.hidden = true;
+    notice.replaceChildren();
+    session.hidden = !api.key.get();
+    if (!tab()) place.replaceChildren(body.tasks.length > 0 ? tabs(body.tasks) : el("p", { class: "card" }, NOTHING));
+  } catch (error) {
+    if (!tab()) place.replaceChildren();
+    if (error.status !== 401) failed(error); // a key is asked for then
+  } finally {
+    main.removeAttribute("aria-busy");
+  }
+}
+
+/** The tab that is open; null while there are none. */
+const tab = () => place.querySelector("[role=tab][aria-selected=true]");
+
+const restart = () => start().then(() => tab()?.focus());
+
+function failed(error) {
+  const { title: what, text } = inWords(error);
+  tell(el("p", {}, el("strong", {}, `${what}.`), ` ${text}`), el("button", { type: "button", onclick: restart }, "Try again"));
+}
+
+const tell = (...words) => notice.replaceChildren(el("div", { class: "refusal" }, words));
+
+/** A key is missing, or is no longer good. */
+function askKey({ detail }) {
+  if (api.key.get()) tell(el("strong", {}, "The key was refused."), ` ${detail.message}`);
+  api.key.set(null);
+  session.hidden = true;
+  keyForm.hidden = false;
+  keyField.focus();
+}
+
+function useKey(event) {
+  event.preventDefault();
+  const given = keyField.value.trim();
+  if (!/^[\x21-\x7e]+$/.test(given)) { // no other could stand in a header
+    tell("A key has only letters, figures and signs, without spaces.");
+    keyField.focus();
+    return;
+  }
+  keyField.value = "";
+  api.key.set(given);
+  restart();
+}
+
+function tabs(tasks) {
+  const list = el("div", { role: "tablist", "aria-label": "Tasks", class: "tabs" });
+  const panels = tasks.map((task, index) => el("section", {
+    role: "tabpanel", id: `panel-${index}`, "aria-labelledby": `tab-${index}`,
+  }, taskPanel(task)));
+  const buttons = tasks.map((task, index) => el("button", {
+    type: "button", role: "tab", id: `tab-${index}`, "aria-controls": `panel-${index}`, onclick: () => choose(index),
+  }, el("span", {}, title(task)), el("span", { class: "kind" }, KINDS[task.kind] ?? task.kind)));
+
+  function choose(chosen) {
+    buttons.forEach((button, index) => {
+      button.setAttribute("aria-selected", String(index === chosen));
+      button.tabIndex = index === chosen ? 0 : -1;
+      panels[index].hidden = index !== chosen;
+    });
+    history.replaceState(null, "", `#${encodeURIComponent(tasks[chosen].name)}`);
+  }
+
+  list.addEventListener("keydown", ({ key }) => {
+    const at = buttons.indexOf(document.activeElement), last = buttons.length - 1;
+    const to = { ArrowRight: at === last ? 0 : at + 1, ArrowLeft: at === 0 ? last : at - 1, Home: 0, End: last }[key];
+    if (at < 0 || to === undefined) return;
+    choose(to);
+    buttons[to].focus();
+  });
+  list.append(...buttons);
+  const named = tasks.findIndex((task) => `#${encodeURIComponent(task.name)}` === location.hash);
+  choose(Math.max(0, named));
+  return el("div", {}, list, panels);
+}
+
+/** A link cannot carry the key: with one, what it leads to is fetched and opened beside. */
+async function describe(event) {
+  if (!api.key.get()) return;
+  event.preventDefault();
+  try {
+    const { body } = await api.description();
+    const file = new Blob([JSON.stringify(body, null, 2)], { type: "application/json" });
+    window.open(URL.createObjectURL(file), "_blank", "noopener");
+  } catch (error) {
+    if (error.status !== 401) failed(error);
+  }
+}
+
+// A file that misses its place must not take the page away.
+for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+document.addEventListener("keyneeded", askKey);
+keyForm.addEventListener("submit", useKey);
+document.getElementById("description").addEventListener("click", describe);
+forget.addEventListener("click", () => {
+  api.key.set(null);
+  location.reload();
+});
+start();

@@ -1,0 +1,72 @@
+"""What the gateway knows of the workers: the routing table as the supervisor told it, and what each says of itself."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lepton_platform.gateway.routing import Route, Table, Target
+from lepton_platform.gateway.upstream import Unreachable, Upstream
+
+ABOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class About:
+    """What a service says of itself at ``/``."""
+
+    task: str
+    kind: str
+    content_types: tuple[str, ...]
+    max_body_bytes: int
+    max_feedback_bytes: int
+    labels: tuple[str, ...]
+    annotate: bool
+    stream: bool
+    example: Any
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "About":
+        return cls(
+            told["task"], told["kind"], tuple(told["content_types"]), told["max_body_bytes"],
+            told["max_feedback_bytes"], tuple(told["labels"]), told["annotate"], "/stream" in told["routes"],
+            told["example"],
+        )  # fmt: skip
+
+
+class Workers:
+    """The table, and what the champions say of themselves; replaced as a whole, so that a reader sees one state."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.table: Table = {}
+        self.about: dict[str, About] = {}
+        self.changed = asyncio.Event()  # set and replaced at every change
+
+    def route(self, task: str) -> Route | None:
+        return self.table.get(task)
+
+    async def tell(self, table: Table) -> None:
+        """Take a new table; what answers no more is let go."""
+        self.about = {task: about for task, about in self.about.items() if task in table} | {
+            task: about for task, route in table.items() if (about := await self._ask(route)) is not None
+        }
+        self.table = table
+        before, self.changed = self.changed, asyncio.Event()
+        before.set()
+        self.upstream.forget({t.socket for route in table.values() for t in targets(route)})
+
+    async def _ask(self, route: Route) -> About | None:
+        target = route.champion or route.canary
+        if target is None:
+            return None
+        try:
+            answer = await self.upstream.send(target, "GET", "/", {}, b"", ABOUT_S)
+            return About.of(json.loads(answer.body)) if answer.status == 200 else None
+        except (Unreachable, ValueError, KeyError, TypeError):
+            return None
+
+
+def targets(route: Route) -> list[Target]:
+    return [target for target in (route.champion, route.canary, route.shadow) if target is not None]
