@@ -40,8 +40,9 @@ def _boxes(one: Sequence[Json], other: Sequence[Json]) -> float:
         return 1.0
     free, found = list(theirs), 0
     for box in mine:
-        partner = max(free, key=lambda b: _iou(box, b), default=None)
-        if partner is not None and partner["label"] == box["label"] and _iou(box, partner) >= OVERLAP:
+        alike = (b for b in free if b["label"] == box["label"])
+        partner = max(alike, key=lambda b: _iou(box, b), default=None)
+        if partner is not None and _iou(box, partner) >= OVERLAP:
             free.remove(partner)
             found += 1
     return 2 * found / (len(mine) + len(theirs))
@@ -49,6 +50,8 @@ def _boxes(one: Sequence[Json], other: Sequence[Json]) -> float:
 
 def _iou(one: Json, other: Json) -> float:
     (a, b, c, d), (e, f, g, h) = one["box"], other["box"]
+    if (a, b, c, d) == (e, f, g, h):  # even where rounding to hundredths of a pixel has left nothing of a side
+        return 1.0
     shared = max(0.0, min(c, g) - max(a, e)) * max(0.0, min(d, h) - max(b, f))
     union = (c - a) * (d - b) + (g - e) * (h - f) - shared
     return shared / union if union > 0 else 0.0

@@ -18,9 +18,10 @@ from lepton_platform.gateway.keys import Scope
 from lepton_platform.gateway.metrics import Metrics
 from lepton_platform.gateway.openapi import describe
 from lepton_platform.gateway.page import page_routes
+from lepton_platform.gateway.routing import Target
 from lepton_platform.gateway.streaming import StreamProxy
-from lepton_platform.gateway.upstream import Answer, Upstream
-from lepton_platform.gateway.workers import About, Workers
+from lepton_platform.gateway.upstream import Answer, Unreachable, Upstream
+from lepton_platform.gateway.workers import About, Workers, named
 from lepton_platform.pipeline.trace import UnknownPrediction
 from lepton_platform.serving.body import read_body
 from lepton_platform.serving.jsonbody import shown
@@ -30,6 +31,7 @@ from lepton_platform.stage import StageFailed
 
 MOST_REQUESTS = 1024  # answered at a time, over all tasks; each worker has its own, lower bound
 MOST_HELD_BYTES = 512 << 20  # of bodies
+METRICS_S = 3.0  # for a worker to tell its own
 STICKY = "x-request-key"
 MOST_KEY_CHARACTERS = 200
 SHOWN_ROWS = 100  # of the training rows in a lineage, unless all are asked for
@@ -155,8 +157,23 @@ class Gateway:
         self.metrics.in_flight.set(self.in_flight)
         for task, route in self.workers.table.items():
             self.metrics.percent.labels(task).set(route.percent if route.canary else 0.0)
-        body, content_type = self.metrics.render()
+        workers = named(self.workers.table)
+        told = await asyncio.gather(*(self._told_by(*one) for one in workers))
+        self.metrics.up.clear()
+        for task in self.workers.table:
+            self.metrics.up.labels(task, "champion").set(0)  # until it is seen below
+        for (labels, _), found in zip(workers, told, strict=True):
+            self.metrics.up.labels(labels["task"], labels["role"]).set(found is not None)
+        body, content_type = self.metrics.render([one for one in told if one is not None])
         return Response(body, media_type=content_type)
+
+    async def _told_by(self, labels: dict[str, str], target: Target) -> tuple[dict[str, str], str] | None:
+        """A worker's own metrics; ``None`` where it does not answer."""
+        try:
+            answer = await self.workers.upstream.send(target, "GET", "/metrics", {}, b"", METRICS_S)
+        except Unreachable:
+            return None
+        return (labels, answer.body.decode()) if answer.status == 200 else None
 
     async def openapi(self, request: Request) -> Response:
         self.check(request, "predict")

@@ -1,6 +1,10 @@
-"""What the gateway tells Prometheus: requests by task and status, and how long they took, its own time apart."""
+"""What Prometheus is told: the gateway's own figures, and beside them those of every worker, which only it can reach."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -21,6 +25,7 @@ class Metrics:
         self.seconds = named(Histogram, "request_seconds", "To the answer.", "task", "route", buckets=_SECONDS)
         self.answered = named(Counter, "answered", "Predictions' requests by who answered.", "task", "model", "role")
         self.percent = named(Gauge, "canary_percent", "Share of the requests that is the canary's.", "task")
+        self.up = named(Gauge, "worker_up", "Does a worker answer?", "task", "role")
         self.in_flight = named(Gauge, "requests_in_flight", "Requests being answered.")
         self._known: dict[tuple[str, str, int], Any] = {}
 
@@ -32,8 +37,34 @@ class Metrics:
         known[0].inc()
         known[1].observe(seconds)
 
-    def render(self) -> tuple[bytes, str]:
-        """→ the exposition and its content type."""
-        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+    def render(self, workers: Iterable[tuple[Mapping[str, str], str]] = ()) -> tuple[bytes, str]:
+        """→ the exposition and its content type. ``workers``: labels that tell a worker's figures apart, its exposition."""
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        both = CollectorRegistry()
+        both.register(self.registry)  # pyright: ignore[reportArgumentType] - a registry collects, too
+        both.register(_Workers(list(workers)))  # pyright: ignore[reportArgumentType]
+        return generate_latest(both), CONTENT_TYPE_LATEST
+
+
+class _Workers:
+    """Several expositions as one: a family once, with the samples of all."""
+
+    def __init__(self, told: list[tuple[Mapping[str, str], str]]) -> None:
+        self.told = told
+
+    def collect(self) -> "Iterable[Metric]":
+        from prometheus_client.core import Metric
+        from prometheus_client.parser import text_string_to_metric_families
+
+        families: dict[str, Metric] = {}
+        for labels, exposition in self.told:
+            for found in text_string_to_metric_families(exposition):
+                family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                for one in found.samples:
+                    family.add_sample(one.name, {**labels, **one.labels}, one.value)
+        return families.values()
+
+    def describe(self) -> "Iterable[Metric]":
+        """Nothing in advance: what a worker measures is its Bento's."""
+        return ()

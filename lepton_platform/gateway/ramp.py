@@ -37,9 +37,11 @@ def judge(
 ) -> Verdict:
     """``canary`` and ``champion``: what both did since the step began. ``quality``: of both, since the canary began.
 
-    Before its step is over a canary is turned back only by what is sure; then by the limits as they stand.
+    Before its step is over, and has had its requests, a canary is turned back only by what is sure; then by the limits
+    as they stand.
     """
-    wrong = _crashed(canary, limits) or _failed(canary, champion, limits, step_over) or _worse(quality, limits)
+    over = step_over and canary.requests >= limits.min_requests
+    wrong = _crashed(canary, limits) or _failed(canary, champion, limits, over) or _worse(quality, limits)
     if wrong:
         return Verdict("turn back", wrong)
     if not step_over:
@@ -58,12 +60,12 @@ def _crashed(canary: Observed, limits: RolloutParams) -> str | None:
     return None
 
 
-def _failed(canary: Observed, champion: Observed, limits: RolloutParams, step_over: bool) -> str | None:
-    if canary.requests < (1 if step_over else _FEW):
+def _failed(canary: Observed, champion: Observed, limits: RolloutParams, over: bool) -> str | None:
+    if not over and canary.requests < _FEW:
         return None
     share = canary.errors / canary.requests
     usual = champion.errors / champion.requests if champion.requests else 0.0
-    surely = share if step_over else wilson(canary.errors, canary.requests, _SURE)[0]
+    surely = share if over else wilson(canary.errors, canary.requests, _SURE)[0]
     if surely <= limits.max_errors + usual:
         return None
     return (

@@ -68,5 +68,16 @@ class Workers:
             return None
 
 
+def named(table: Table) -> list[tuple[dict[str, str], Target]]:
+    """Every worker, with the labels that tell its figures from others'."""
+    roles = ("champion", "canary", "shadow")
+    return [
+        ({"task": task, "role": role, "deployment": str(target.deployment)}, target)
+        for task, route in table.items()
+        for role, target in zip(roles, (route.champion, route.canary, route.shadow), strict=True)
+        if target is not None
+    ]
+
+
 def targets(route: Route) -> list[Target]:
     return [target for target in (route.champion, route.canary, route.shadow) if target is not None]

@@ -68,6 +68,26 @@ def test_predict_prints_an_answer_and_trace_leads_to_the_training_rows(up: Works
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_the_gateway_tells_the_same_past(up: Workspace, task: str, tmp_path: Path):
+    given = TRAFFIC[task].argument(tmp_path)
+    (one,) = json.loads(up.output("lepton", "predict", task, given, "--json"))["predictions"]
+    answer = httpx.get(f"{address(up, task)}/lineage/{one['id']}?rows=all", timeout=60)
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == json.loads(up.output("lepton", "trace", one["id"], "--json"))
+    some = httpx.get(f"{address(up, task)}/lineage/{one['id']}", timeout=60).json()["training_rows"]
+    assert some["count"] == answer.json()["training_rows"]["count"] and len(some["ids"]) == min(some["count"], 100)
+    assert httpx.get(f"{address(up, task)}/lineage/01a20d4c-c5bc-7471-b97d-133fa2be7c71", timeout=60).status_code == 404
+
+
+def test_what_serves_and_since_when(up: Workspace):
+    told = json.loads(up.output("lepton", "deployments", "--json"))
+    assert {task: [d["state"] for d in found["live"]] for task, found in told.items()} == {t: ["champion"] for t in TASKS}
+    assert all(found["audit"][-1]["action"] == "promoted" for found in told.values())
+    assert up.call("lepton", "rollback", TASKS[0], code=1)
+    assert "champion" in up.output("lepton", "deployments", TASKS[0])
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_labelled_feedback_joins_the_next_training_set(up: Workspace, task: str):
     traffic = TRAFFIC[task]
     example = traffic.example
