@@ -117,6 +117,7 @@ def _seconds(given: str) -> float:
 def rollback(
     task: Task,
     why: Annotated[str, typer.Option("--why", help="Kept in the audit.")] = "by hand",
+    shadow: Annotated[bool, typer.Option("--shadow", help="End the shadow, and nothing else.")] = False,
     as_json: Json = False,
     workspace: Workspace = None,
 ) -> None:
@@ -125,11 +126,12 @@ def rollback(
     chosen_tasks(settings, [task])
     from lepton_platform.serving.rollouts import Rollouts
 
-    what, deployment = Rollouts(settings).roll_back(task, why)
+    rollouts = Rollouts(settings)
+    what, deployment = ("ended", rollouts.end_shadow(task, why)) if shadow else rollouts.roll_back(task, why)
     if as_json:
         print_json({"action": what, "deployment": deployment.as_dict()})
     elif what == "ended":
-        say(f"{deployment.tag} is a canary no more; the champion answers everything.")
+        say(f"{deployment.tag} is a {'shadow' if shadow else 'canary'} no more.")
     else:
         say(f"{deployment.tag} serves again.")
 

@@ -136,10 +136,12 @@ class Rollouts:
                 audit.record(connection, deployment.task, deployment.tag, deployment.id, action, **{"why": why, **told})
         return moved.rowcount == 1
 
-    def note(self, deployment: Deployment, action: str, why: str, **told: Any) -> None:
-        """An audit row for what happened to a deployment without changing it."""
-        with self._engine.begin() as connection:
-            audit.record(connection, deployment.task, deployment.tag, deployment.id, action, **{"why": why, **told})
+    def end_shadow(self, task: str, why: str, **told: Any) -> Deployment:
+        """``StageFailed`` where there is none."""
+        found = self.deployments.in_state(task, "shadow")
+        if found is None or not self.end(found, "shadow ended", why, **told):
+            raise StageFailed(f"{task} has no shadow.")
+        return found
 
     def roll_back(self, task: str, why: str, **told: Any) -> tuple[str, Deployment]:
         """End the canary where there is one; else let the previous champion serve again. ``("ended" | "promoted", which)``.
