@@ -18,7 +18,7 @@ from lepton_platform.gateway.keys import Scope
 from lepton_platform.gateway.metrics import Metrics
 from lepton_platform.gateway.openapi import describe
 from lepton_platform.gateway.page import page_routes
-from lepton_platform.gateway.routing import Target
+from lepton_platform.gateway.routing import Table, Target
 from lepton_platform.gateway.streaming import StreamProxy
 from lepton_platform.gateway.upstream import Answer, Unreachable, Upstream
 from lepton_platform.gateway.workers import About, Workers, named
@@ -36,14 +36,15 @@ STICKY = "x-request-key"
 MOST_KEY_CHARACTERS = 200
 SHOWN_ROWS = 100  # of the training rows in a lineage, unless all are asked for
 _READ = ("content-type", "content-encoding", "accept")  # of a request's headers, what a worker is told
+Tables = Callable[[], AsyncIterator[Table]]
 Lineage = Callable[[str], dict[str, Any]]  # a prediction's id → its past; ``UnknownPrediction`` where there is none
 
 
 class Gateway:
-    """The routes and what they share. ``lineage`` runs in a thread."""
+    """The routes and what they share. ``lineage`` runs in a thread; ``tables`` come as they change."""
 
-    def __init__(self, access: Access, lineage: Lineage) -> None:
-        self.access, self.lineage = access, lineage
+    def __init__(self, access: Access, lineage: Lineage, tables: Tables) -> None:
+        self.access, self.lineage, self.tables = access, lineage, tables
         self.metrics = Metrics()
         self.in_flight = self.held_bytes = 0
         self._parts: tuple[Upstream, Workers, Forwarding] | None = None
@@ -53,11 +54,19 @@ class Gateway:
         upstream = Upstream()
         workers = Workers(upstream)
         self._parts = upstream, workers, Forwarding(workers, upstream)
+        listening = asyncio.ensure_future(self._listen())
+        await asyncio.wait([listening, asyncio.ensure_future(workers.told.wait())], return_when="FIRST_COMPLETED")
         try:
             yield
         finally:
+            listening.cancel()
             self.access.close()
             await upstream.close()
+
+    async def _listen(self) -> None:
+        """Nothing is answered before the first table: after a restart no task is unknown for a moment."""
+        async for table in self.tables():
+            await self.workers.tell(table)
 
     @property
     def workers(self) -> Workers:

@@ -44,13 +44,11 @@ class Judging:
         if deployment.state in ("canary", "shadow"):
             self.rollouts.end(deployment, "refused to load", why, who=WHO)
 
-    def judge(self, canaries: list[Deployment]) -> None:
-        for canary in canaries:
-            rollout = self.rollouts.of(canary.id)
-            if rollout is not None:
-                self._judge(canary, rollout)
-        live = {canary.id for canary in canaries}
-        self._steps = {i: step for i, step in self._steps.items() if i in live}
+    def judge(self, canary: Deployment) -> None:
+        """Let it wait, go on or go."""
+        rollout = self.rollouts.of(canary.id)
+        if rollout is not None:
+            self._judge(canary, rollout)
 
     def _judge(self, canary: Deployment, rollout: Rollout) -> None:
         champion = self.rollouts.deployments.champion(canary.task)

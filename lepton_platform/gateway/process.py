@@ -6,6 +6,7 @@ Both talk in lines of JSON through the process's own input and output; an input 
 import json
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -93,6 +94,13 @@ class GatewayProcess:
             for identifier, told in json.loads(line).items():
                 found.setdefault(int(identifier), Observed()).add(Observed.from_json(told))
         return found
+
+    def wait(self, seconds: float) -> None:
+        """Until it has seen something, or so long."""
+        if self._process.poll() is None:
+            select.select([self.output], [], [], seconds)
+        else:  # its output has ended, and would be readable for ever
+            time.sleep(seconds)
 
     def stop(self) -> None:
         """Let it finish its requests."""

@@ -11,11 +11,12 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from lepton_platform.gateway.access import Access, redact_logs
 from lepton_platform.gateway.app import Gateway, create_app
-from lepton_platform.gateway.routing import from_json
+from lepton_platform.gateway.routing import Table, from_json
 from lepton_platform.serving.server import DRAIN_S, die_with_parent, give_back_large_blocks
 from lepton_platform.settings import Settings, get_settings
 
@@ -38,14 +39,14 @@ def lineage(settings: Settings) -> Any:
     return lambda identifier: trace(settings, identifier)
 
 
-async def _listen(gateway: Gateway, server: Any) -> None:
-    """Take every table that comes."""
+async def tables(end: Callable[[], None]) -> AsyncIterator[Table]:
+    """Every table that the supervisor tells; ``end`` is called when it tells no more."""
     reader = asyncio.StreamReader(limit=_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        await gateway.workers.tell(from_json(json.loads(line)))
-    server.should_exit = True
+        yield from_json(json.loads(line))
+    end()
 
 
 async def _report(gateway: Gateway) -> None:
@@ -66,12 +67,11 @@ def server(gateway: Gateway) -> Any:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            self._tasks = [asyncio.ensure_future(work) for work in (_listen(gateway, self), _report(gateway))]
+            self._reporting = asyncio.ensure_future(_report(gateway))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await super().shutdown(sockets)
-            for task in self._tasks:
-                task.cancel()
+            self._reporting.cancel()
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
     options |= {"http": Bounded, "ws": "websockets-sansio", "ws_per_message_deflate": False, "ws_max_size": READ_BYTES}
@@ -90,8 +90,13 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     redact_logs()
     settings = get_settings()
-    gateway = Gateway(access(settings), lineage(settings))
-    server(gateway).run(sockets=[socket.socket(fileno=chosen.fd)])
+    gateway = Gateway(access(settings), lineage(settings), lambda: tables(end))
+    serving = server(gateway)
+
+    def end() -> None:
+        serving.should_exit = True
+
+    serving.run(sockets=[socket.socket(fileno=chosen.fd)])
 
 
 if __name__ == "__main__":

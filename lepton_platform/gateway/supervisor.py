@@ -9,7 +9,6 @@ successor is started beside it and takes over when it answers. Whatever dies is 
 import argparse
 import logging
 import os
-import select
 import signal
 import socket
 import sys
@@ -75,15 +74,20 @@ class Supervisor:
         self._retire()
         for identifier, seen in self.gateway.seen().items():
             self.judging.add(identifier, seen)
-        select.select([self.gateway.output], [], [], TICK_S)
+        self.gateway.wait(TICK_S)
 
     def _look(self) -> None:
         """What should run, and what becomes of the canaries."""
         try:
             self.wanted = {found.id: found for found in self.deployments.live()}
-            self.judging.judge([found for found in self.wanted.values() if found.state == "canary"])
         except Exception as error:  # the database may be away for a while; what serves goes on serving
             logger.warning("the table of deployments cannot be read: %s", error)
+            return
+        for canary in [found for found in self.wanted.values() if found.state == "canary"]:
+            try:
+                self.judging.judge(canary)
+            except Exception as error:  # params.yaml is being edited, a log is away: it keeps its share meanwhile
+                logger.warning("the canary %s cannot be judged: %s", canary.tag, error)
 
     def _reap(self) -> None:
         for identifier, worker in list(self.workers.items()):

@@ -42,28 +42,34 @@ class Workers:
         self.upstream = upstream
         self.table: Table = {}
         self.about: dict[str, About] = {}
+        self._known: dict[str, About] = {}  # by tag: what a Bento is does not change
+        self.told = asyncio.Event()  # of the first table
         self.changed = asyncio.Event()  # set and replaced at every change
 
     def route(self, task: str) -> Route | None:
         return self.table.get(task)
 
     async def tell(self, table: Table) -> None:
-        """Take a new table; what answers no more is let go."""
-        self.about = {task: about for task, about in self.about.items() if task in table} | {
-            task: about for task, route in table.items() if (about := await self._ask(route)) is not None
-        }
+        """Take a new table; what answers no more is let go. Then ask who is new what it is."""
         self.table = table
+        self.about = {task: about for task, about in self.about.items() if task in table}
         before, self.changed = self.changed, asyncio.Event()
         before.set()
         self.upstream.forget({t.socket for route in table.values() for t in targets(route)})
+        asked = {task: target for task, route in table.items() if (target := route.champion or route.canary)}
+        found = await asyncio.gather(*map(self._ask, asked.values()))
+        self.about |= {task: about for task, about in zip(asked, found, strict=True) if about is not None}
+        self.told.set()
 
-    async def _ask(self, route: Route) -> About | None:
-        target = route.champion or route.canary
-        if target is None:
-            return None
+    async def _ask(self, target: Target) -> About | None:
+        if target.tag in self._known:
+            return self._known[target.tag]
         try:
             answer = await self.upstream.send(target, "GET", "/", {}, b"", ABOUT_S)
-            return About.of(json.loads(answer.body)) if answer.status == 200 else None
+            if answer.status != 200:
+                return None
+            self._known[target.tag] = About.of(json.loads(answer.body))
+            return self._known[target.tag]
         except (Unreachable, ValueError, KeyError, TypeError):
             return None
 

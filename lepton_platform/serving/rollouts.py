@@ -95,7 +95,9 @@ class Rollouts:
         with self._engine.begin() as connection:
             moved = connection.execute(
                 _rollout.update()
-                .where(_rollout.c.deployment == rollout.deployment, _rollout.c.step == rollout.step, _live(canary))
+                .where(
+                    _rollout.c.deployment == rollout.deployment, _rollout.c.step == rollout.step, _on_its_way(canary)
+                )
                 .values(step=rollout.step + 1, step_started_at=audit.now())
             )
             if moved.rowcount == 1:
@@ -110,7 +112,11 @@ class Rollouts:
         with self._engine.begin() as connection:
             connection.execute(
                 row_table.update()
-                .where(row_table.c.task == deployment.task, row_table.c.state == "champion")
+                .where(
+                    row_table.c.task == deployment.task,
+                    row_table.c.state == "champion",
+                    row_table.c.id != deployment.id,
+                )
                 .values(state="retired", ended_at=at)
             )
             moved = connection.execute(
@@ -148,18 +154,29 @@ class Rollouts:
 
         ``StageFailed`` where there is nothing to go back to.
         """
-        table = self.deployments
-        canary = table.in_state(task, "canary")
+        canary = self.deployments.in_state(task, "canary")
         if canary is not None:
-            self.end(canary, "rolled back", why, **told)
-            return "ended", canary
-        current = table.champion(task)
-        previous = next((d for d in table.history(task) if d.state == "retired" and _before(d, current)), None)
-        if previous is None:
-            raise StageFailed(f"{task} has no earlier champion to go back to.")
-        if not self.promote(previous, f"Rolled back: {why}", **told):
+            done, what, found = self.end(canary, "rolled back", why, **told), "ended", canary
+        else:
+            found = self._before(task)
+            if found is None:
+                raise StageFailed(f"{task} has no earlier champion to go back to.")
+            done, what = self.promote(found, f"Rolled back: {why}", **told), "promoted"
+        if not done:
             raise StageFailed(f"{task} has been changed meanwhile; look at `lepton deployments {task}` and try again.")
-        return "promoted", previous
+        return what, found
+
+    def _before(self, task: str) -> Deployment | None:
+        """The champion before this one, in the order of their promotions; what was rolled back from is not gone back to."""
+        known = {found.id: found for found in reversed(self.deployments.history(task))}
+        told = [c.deployment for c in reversed(audit.changes(self._engine, task)) if c.action == "promoted"]
+        older = [i for i, found in known.items() if found.state == "retired" and i not in told]  # than the audit
+        served: list[int | None] = []
+        for identifier in older + told:
+            if identifier in served:
+                del served[served.index(identifier) :]
+            served.append(identifier)
+        return next((known[i] for i in reversed(served) if i in known and known[i].state == "retired"), None)
 
     def _unique(self, task: str, state: str) -> "_OnlyOne":
         return _OnlyOne(task, state)
@@ -196,10 +213,6 @@ def _same(deployment: Deployment) -> sa.ColumnElement[bool]:
     return sa.and_(row_table.c.id == deployment.id, row_table.c.state == deployment.state)
 
 
-def _live(canary: Deployment) -> sa.ColumnElement[bool]:
-    return sa.exists(sa.select(row_table.c.id).where(_same(canary)))
-
-
-def _before(deployment: Deployment, current: Deployment | None) -> bool:
-    """Did it serve before the one that serves now? What was rolled back from is not gone back to."""
-    return current is None or deployment.id < current.id
+def _on_its_way(canary: Deployment) -> sa.ColumnElement[bool]:
+    """It has been neither promoted nor ended."""
+    return sa.exists(sa.select(row_table.c.id).where(row_table.c.id == canary.id, row_table.c.state == "canary"))
