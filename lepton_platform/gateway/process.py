@@ -1,6 +1,7 @@
 """The gateway as its supervisor sees it: a process that inherits the port, is told the table, and tells what it sees.
 
-Both talk in lines of JSON through the process's own input and output; an input that ends is the word to end.
+Both talk in lines of JSON through the process's own input and output; an input that ends is the word to end. A process
+that is told no table yet answers nobody: one stands by so, all imported, and takes over in an instant where the other dies.
 """
 
 import json
@@ -30,7 +31,8 @@ class GatewayProcess:
         self._told = ""
         self._rest = b""
         self._wait, self._next_try = AGAIN_S, 0.0
-        self._process = self._started()
+        self._process, self._spare = self._started(), self._started()
+        self._begun = time.monotonic()
 
     def _started(self) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "lepton_platform.gateway.server", "--fd", str(self.listening.fileno())]
@@ -43,7 +45,6 @@ class GatewayProcess:
         )
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
-        self._begun = time.monotonic()
         return process
 
     @property
@@ -78,8 +79,9 @@ class GatewayProcess:
             self._next_try = now if lived > LONGEST_S else now + self._wait
         if now < self._next_try:
             return False
-        self._close()
-        self._process, self._told, self._rest, self._next_try = self._started(), "", b"", 0.0
+        _close(self._process)
+        self._process, self._spare = self._spare, self._started()
+        self._told, self._rest, self._next_try, self._begun = "", b"", 0.0, now
         return True
 
     def seen(self) -> dict[int, Observed]:
@@ -104,18 +106,21 @@ class GatewayProcess:
 
     def stop(self) -> None:
         """Let it finish its requests."""
+        self._spare.kill()  # it answers nobody
         self._process.terminate()
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        self._close()
+        for process in (self._process, self._spare):
+            process.wait()
+            _close(process)
 
-    def _close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                continue
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        try:
+            pipe.close()
+        except BrokenPipeError:
+            continue

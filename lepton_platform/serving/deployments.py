@@ -67,6 +67,8 @@ class Deployments:
         self.settings = settings
         self.engine = engine(settings.database_url)
         audit.metadata.create_all(self.engine)
+        for index in row_table.indexes:  # a table of before there were canaries has one of them
+            index.create(self.engine, checkfirst=True)
 
     def _select(self, *where: sa.ColumnElement[bool], most: int | None = None) -> list[Deployment]:
         query = sa.select(row_table).where(*where).order_by(row_table.c.id.desc()).limit(most)

@@ -18,6 +18,7 @@ from lepton_platform.serving.deployments import Deployment, Deployments, row_tab
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
+_BACK = "Rolled back: "
 _rollout = sa.Table(
     "rollout",
     audit.metadata,
@@ -161,7 +162,7 @@ class Rollouts:
             found = self._before(task)
             if found is None:
                 raise StageFailed(f"{task} has no earlier champion to go back to.")
-            done, what = self.promote(found, f"Rolled back: {why}", **told), "promoted"
+            done, what = self.promote(found, f"{_BACK}{why}", **told), "promoted"
         if not done:
             raise StageFailed(f"{task} has been changed meanwhile; look at `lepton deployments {task}` and try again.")
         return what, found
@@ -169,14 +170,17 @@ class Rollouts:
     def _before(self, task: str) -> Deployment | None:
         """The champion before this one, in the order of their promotions; what was rolled back from is not gone back to."""
         known = {found.id: found for found in reversed(self.deployments.history(task))}
-        told = [c.deployment for c in reversed(audit.changes(self._engine, task)) if c.action == "promoted"]
-        older = [i for i, found in known.items() if found.state == "retired" and i not in told]  # than the audit
-        served: list[int | None] = []
-        for identifier in older + told:
+        told = audit.changes(self._engine, task)[::-1]
+        begun = {change.deployment for change in told if not change.why.startswith(_BACK)}
+        served = [identifier for identifier in known if identifier not in begun]  # from before there was an audit
+        for identifier in (change.deployment for change in told if change.action == "promoted"):
             if identifier in served:
                 del served[served.index(identifier) :]
-            served.append(identifier)
-        return next((known[i] for i in reversed(served) if i in known and known[i].state == "retired"), None)
+            if identifier is not None:
+                served.append(identifier)
+        return next(
+            (known[identifier] for identifier in reversed(served) if known[identifier].state == "retired"), None
+        )
 
     def _unique(self, task: str, state: str) -> "_OnlyOne":
         return _OnlyOne(task, state)

@@ -141,16 +141,18 @@ def test_a_dead_champion_costs_time_and_no_request(serving: Serving) -> None:
     assert load.longest_s > 0.3, "it was not noticed at all"
 
 
-def test_a_dead_gateway_is_back_within_a_second_and_refuses_nobody(serving: Serving) -> None:
-    """Who was being answered by it must ask again; the port stays bound, so that who comes meanwhile waits."""
+def test_a_dead_gateway_is_followed_at_once_and_nobody_is_refused(serving: Serving) -> None:
+    """Who was being answered by it must ask again; the port stays bound, and another process stands by."""
     serving.predict("good").raise_for_status()
-    [process] = serving.processes("gateway.server")
-    process.kill()
-    begun = time.monotonic()
-    with httpx.Client(timeout=60) as client:
-        client.post(f"{serving.url}/v1/sentiment/predict", json={"texts": ["good"]}).raise_for_status()
-    assert time.monotonic() - begun < 20
-    assert len(serving.processes("gateway.server")) == 1 and len(serving.processes("serving.server")) == 1
+    for _ in range(3):
+        until(lambda: len(serving.processes("gateway.server")) == 2)
+        time.sleep(1.5)  # the one that stands by has imported what it needs
+        first = min(serving.processes("gateway.server"), key=lambda process: process.create_time())
+        first.kill()
+        with httpx.Client(timeout=60) as client:
+            client.post(f"{serving.url}/v1/sentiment/predict", json={"texts": ["good"]}).raise_for_status()
+        assert first.pid not in {process.pid for process in serving.processes("gateway.server")}
+    assert len(serving.processes("serving.server")) == 1
 
 
 def test_a_shadow_is_asked_and_nobody_is_told(serving: Serving, other: Path, bentos: dict[str, Path]) -> None:
