@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     ui_port: int = Field(3000, description="Dagster's UI.")
     service_port: int = Field(3100, description="The gateway: one address for all tasks.")
     evidently_port: int = Field(3900, description="Evidently's UI.")
+    alert_webhook: str = Field("", description="Told of alerts by POST of {\"text\": …}, as Slack takes it.")
+    alert_email: str = Field("", description="Told of alerts by e-mail; several are parted by commas.")
+    alert_sender: str = Field("", description="Who these come from; the first of `alert_email` if empty.")
+    smtp_url: str = Field("", description="The server for them: smtp://host:port or smtps://user:password@host.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
 
     @property

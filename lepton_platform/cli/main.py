@@ -12,6 +12,7 @@ from lepton_platform.cli import (
     data,
     deployments,
     doctor,
+    history,
     keys,
     predict,
     run,
@@ -56,6 +57,7 @@ app.command("deploy")(deployments.deploy)
 app.command("rollback")(deployments.rollback)
 app.command("deployments")(deployments.deployments)
 app.command("predict")(predict.predict)
+app.command("history")(history.history)
 app.command("trace")(trace.trace)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")

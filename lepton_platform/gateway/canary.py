@@ -1,6 +1,7 @@
 """The canaries on their way: what was seen since each step began, and what follows from it."""
 
 import logging
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from lepton_platform.gateway.agreement import pair
 from lepton_platform.gateway.observed import Observed
 from lepton_platform.gateway.ramp import Quality, judge
+from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.pipeline.operate import rollout_params
 from lepton_platform.serving.deployments import Deployment
 from lepton_platform.serving.log_reader import FEEDBACK, find, hours, read_rows
@@ -70,10 +72,21 @@ class Judging:
         logger.info("%s: %s. %s", canary.tag, verdict.what, verdict.why)
         if verdict.what == "turn back":
             self.rollouts.end(canary, "turned back", verdict.why, **told)
+            self._alert(canary, f"{canary.tag} was turned back: {verdict.why}", over=False)
         elif rollout.last:
             self.rollouts.promote(canary, f"Promoted: {verdict.why}", **told)
+            self._alert(canary, f"{canary.tag} was promoted.", over=True)
         else:
             self.rollouts.advance(rollout, verdict.why, **told)
+
+    def _alert(self, canary: Deployment, why: str, over: bool) -> None:
+        """In a thread: a webhook that does not answer must not hold up who keeps the workers alive."""
+
+        def tell() -> None:
+            alerts = Alerts(self.settings)
+            (alerts.cleared if over else alerts.raised)(canary.task, "rollout", why)
+
+        threading.Thread(target=tell, name="alert", daemon=True).start()
 
     def _said(self, canary: Deployment, champion: Deployment | None) -> tuple[Quality, Quality] | None:
         """What people said of both since the canary began, looked up every ``QUALITY_S``."""

@@ -82,6 +82,13 @@ class Ledger:
             row = connection.execute(query).mappings().first()
         return Attempt(**{k: v for k, v in row.items() if k != "id"}) if row else None
 
+    def attempts(self, task: str) -> list[Attempt]:
+        """All of a task's, the oldest first."""
+        query = sa.select(_attempt).where(_attempt.c.task == task).order_by(_attempt.c.id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Attempt(**{k: v for k, v in row.items() if k != "id"}) for row in rows]
+
     def latest(self, task: str, stage: str) -> Attempt | None:
         """The last attempt, whatever its end."""
         return self._one(_attempt.c.task == task, _attempt.c.stage == stage)

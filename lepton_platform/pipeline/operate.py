@@ -184,7 +184,7 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     current = served(settings, task, now - window, champion_tag(settings, task), params.max_rows)
     out = settings.path("reports", task, "drift")
     out.mkdir(parents=True, exist_ok=True)
-    return room.drift(
+    found = room.drift(
         reference=table(settings, versions["dataset"], "train"),
         answers=answers,
         current=pa.table({"id": pa.array([], pa.string())}) if current is None else current,
@@ -198,6 +198,19 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
         project=task,
         metadata={"dataset": versions["dataset"]},
     )
+    _alert(settings, task, found, now)
+    return found
+
+
+def _alert(settings: Settings, task: str, found: "DriftResult", at: datetime) -> None:
+    """Drift is told once, and once when it is over; a window that was not judged says neither."""
+    from lepton_platform.monitoring.alerts import Alerts
+
+    alerts = Alerts(settings)
+    if found.failed:
+        alerts.raised(task, "drift", found.why, at)
+    elif found.state == "passed":
+        alerts.cleared(task, "drift", found.why, at)
 
 
 def labels_file(settings: Settings, task: str) -> Path:

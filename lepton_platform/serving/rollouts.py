@@ -169,8 +169,8 @@ class Rollouts:
 
     def _before(self, task: str) -> Deployment | None:
         """The champion before this one, in the order of their promotions; what was rolled back from is not gone back to."""
+        told = audit.changes(self._engine, task)[::-1]  # read first: all that it names is in the table by then
         known = {found.id: found for found in reversed(self.deployments.history(task))}
-        told = audit.changes(self._engine, task)[::-1]
         begun = {change.deployment for change in told if not change.why.startswith(_BACK)}
         served = [identifier for identifier in known if identifier not in begun]  # from before there was an audit
         for identifier in (change.deployment for change in told if change.action == "promoted"):

@@ -184,6 +184,11 @@ def test_drift_asks_for_one_retrain_and_not_two(up: Workspace, cache_dir: Path):
     while time.monotonic() < until and requests(up) != TASKS:
         time.sleep(2)
     assert requests(up) == TASKS
+    for task in TASKS:
+        told = [event["what"] for event in json.loads(up.output("lepton", "history", task, "--json"))]
+        kinds = [what for what in told if not what.startswith(("promoted", "labels"))]
+        assert kinds.count("alert: drift") == 1, "several checks, one alarm"
+        assert kinds.index("trained") < kinds.index("judged") < kinds.index("alert: drift") < kinds.index("retrain asked for")
     up.call(sys.executable, "-c", MATERIALIZE, *assets)  # alarms again
     time.sleep(70)  # two ticks of the sensor, and more
     assert requests(up) == TASKS
