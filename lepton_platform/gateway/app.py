@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
@@ -195,11 +195,15 @@ class Gateway:
 
     # --- what they share
 
-    def check(self, request: Request, scope: Scope | None) -> None:
+    def check(self, asked: HTTPConnection, scope: Scope | None) -> None:
+        """``Rejected`` unless a request, or a WebSocket's, may pass."""
         if not self.access.authentication:
-            own_page(request.headers)
-        client = request.scope.get("client")
-        self.access.check(request.headers.raw, scope, client[0] if client else None)
+            try:
+                own_page(asked.headers)
+            except ValueError:  # no address at all
+                raise Rejected(403, "The header Host or Origin is none that this machine has.", "origin") from None
+        client = asked.scope.get("client")
+        self.access.check(asked.headers.raw, scope, client[0] if client else None)
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[Callable[[int], None]]:

@@ -5,11 +5,11 @@ until the supervisor has its next process ready, within the time that a request 
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from lepton_platform.gateway.agreement import agreement
 from lepton_platform.gateway.observed import Observed
@@ -141,20 +141,21 @@ class Forwarding:
     ) -> None:
         begun, other = time.monotonic(), None
         try:
-            other = await self.upstream.send(asked, "POST", path, headers, body, CANARY_S)
-        except Unreachable:
-            pass
+            with contextlib.suppress(Unreachable):
+                other = await self.upstream.send(asked, "POST", path, headers, body, CANARY_S)
+            if asked is about:  # a shadow: what it does is only seen here
+                failed = other is None or other.status >= 500
+                self._seen(about).answered(time.monotonic() - begun, failed=failed)
+            if other is not None and other.status == 200:
+                loop = asyncio.get_running_loop()  # which does not wait for thousands of boxes to be compared
+                how_far = await loop.run_in_executor(None, _agreement, answer, other)
+                self._seen(about).agreed(how_far)
         finally:
             self._mirroring[about.deployment] -= 1
-        if asked is about:  # a shadow: what it does is only seen here
-            failed = other is None or other.status >= 500
-            self._seen(about).answered(time.monotonic() - begun, failed=failed)
-        if other is not None and other.status == 200:
-            self._seen(about).agreed(agreement(_predictions(answer), _predictions(other)))
 
 
-def _predictions(answer: Answer) -> list[dict[str, Any]]:
-    return json.loads(answer.body)["predictions"]
+def _agreement(one: Answer, other: Answer) -> float:
+    return agreement(*(json.loads(answer.body)["predictions"] for answer in (one, other)))
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> None:

@@ -73,6 +73,8 @@ def _with_keys(operation: Json, authentication: bool) -> None:
         operation["security"] = [{"bearer": []}, {"header": []}]
         for status, text in _REFUSED.items():
             operation["responses"].setdefault(status, _error(text))
+    else:
+        operation["responses"].setdefault("403", _error("Asked by another site's page, or by another name or machine."))
     operation["responses"].setdefault("404", _error("There is no such task here."))
     operation["responses"].setdefault("503", _error("Overloaded or starting; come again after `Retry-After` seconds."))
 
@@ -95,4 +97,5 @@ def _lineage(task: str) -> Json:
     ]
     made["responses"]["404"] = _error("No prediction of this task has that id.")
     made["responses"]["422"] = _error("Malformed; the answer names the field.")
+    made["responses"]["500"] = _error("What made it is gone, or cannot be read; the message says what.")
     return made

@@ -4,15 +4,16 @@ A stream stays with the worker that it began with; it is not begun again elsewhe
 """
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from lepton_platform.gateway.access import own_page
+from lepton_platform.gateway.access import challenge
 from lepton_platform.serving.rejected import Rejected, malformed, overloaded
-from lepton_platform.serving.replies import rejected_for
-from lepton_platform.serving.stream_route import READ_BYTES, STREAM, check_origin, refuse
+from lepton_platform.serving.replies import refusal, rejected_for
+from lepton_platform.serving.stream_route import CODES, READ_BYTES, STREAM, check_origin, refuse
 
 if TYPE_CHECKING:
     import aiohttp
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ROUTE = f"/v1/{{task}}{STREAM}"
 _FAULT = 1011
+_STATUSES = {1000: 200, **{code: status for status, code in CODES.items()}}
 
 
 class StreamProxy:
@@ -31,25 +33,23 @@ class StreamProxy:
 
     async def endpoint(self, socket: WebSocket) -> None:
         """Whatever happens, it is told to the client as far as there is one, and counted."""
-        started, status, task = time.perf_counter(), 200, socket.path_params["task"]
+        started, task = time.perf_counter(), socket.path_params["task"]
         try:
-            client = socket.scope.get("client")
-            if not self.gateway.access.authentication:
-                own_page(socket.headers)
-            self.gateway.access.check(socket.headers.raw, "predict", client[0] if client else None)
-            check_origin(socket)
+            self.gateway.check(socket, "predict")
+            _check_origin(socket)
             with self.gateway.counted():
-                await self._pass(socket, task)
+                status = await self._pass(socket, task)
         except WebSocketDisconnect:
             status = 499
         except Exception as error:
             refused = rejected_for(error, ROUTE)
             status = refused.status
-            await refuse(socket, refused)
+            await _refuse(socket, refused)
         known = task if task in self.gateway.workers.table else ""
         self.gateway.metrics.request(known, ROUTE, status, time.perf_counter() - started)
 
-    async def _pass(self, socket: WebSocket, task: str) -> None:
+    async def _pass(self, socket: WebSocket, task: str) -> int:
+        """The status that its end amounts to."""
         import aiohttp
 
         if not self.gateway.about(task).stream:
@@ -67,14 +67,32 @@ class StreamProxy:
             raise overloaded(f"{task} is starting.") from None
         async with worker:
             await socket.accept()
-            await _both_ways(socket, worker)
+            return await _both_ways(socket, worker)
 
 
-async def _both_ways(socket: WebSocket, worker: "aiohttp.ClientWebSocketResponse") -> None:
+def _check_origin(socket: WebSocket) -> None:
+    try:
+        check_origin(socket)
+    except ValueError:  # no address at all
+        raise Rejected(403, "The header Origin is no page's.", "origin") from None
+
+
+async def _refuse(socket: WebSocket, refused: Rejected) -> None:
+    """As a service does, with the header that goes with a 401."""
+    if refused.status != 401:
+        await refuse(socket, refused)
+        return
+    response = refusal(refused)
+    response.headers.update(challenge(refused))
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # nobody is there any more
+        await socket.send_denial_response(response)
+
+
+async def _both_ways(socket: WebSocket, worker: "aiohttp.ClientWebSocketResponse") -> int:
     """Until the worker closes; what the client sends after that is nobody's."""
     sending = asyncio.ensure_future(_to_worker(socket, worker))
     try:
-        await _to_client(worker, socket)
+        return await _to_client(worker, socket)
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
@@ -95,16 +113,21 @@ async def _to_worker(socket: WebSocket, worker: "aiohttp.ClientWebSocketResponse
         return
 
 
-async def _to_client(worker: "aiohttp.ClientWebSocketResponse", socket: WebSocket) -> None:
+async def _to_client(worker: "aiohttp.ClientWebSocketResponse", socket: WebSocket) -> int:
+    """Until the worker says no more; the client is told its closing words, and the metrics what they amount to."""
     from aiohttp import WSMsgType
 
-    async for message in worker:
+    while True:
+        message = await worker.receive()
         if message.type is WSMsgType.TEXT:
             await socket.send_text(message.data)
         elif message.type is WSMsgType.BINARY:
             await socket.send_bytes(message.data)
+        else:
+            break
     code = worker.close_code
     if code is None or code == 1006:  # without a closing frame: the worker has died
         await socket.close(_FAULT, "The service ended; begin again.")
-    else:
-        await socket.close(code)
+        return 503
+    await socket.close(code, message.extra if message.type is WSMsgType.CLOSE else None)
+    return _STATUSES.get(code, 500)

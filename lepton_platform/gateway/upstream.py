@@ -61,7 +61,7 @@ class Upstream:
                 headers=headers,
                 timeout=times,
                 allow_redirects=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             ) as response:
                 content = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
