@@ -50,6 +50,9 @@ class CompressParams(Params):
     calibration_rows: int = Field(64, ge=1, description="Static: training rows that ranges are measured on.")
     per_channel: bool = Field(True, description="A scale for every column of a matrix, or channel of a convolution.")
     reduce_range: bool = Field(True, description="7-bit weights: the same answers on CPUs with and without VNNI.")
+    unsigned: bool = Field(
+        False, description="dynamic: weights of 8 bits that overflow on no CPU, at up to twice the time of 7 bits."
+    )
     keep_float: list[str] = Field(
         default_factory=list, description="Patterns of operators, or of their weights, that stay float."
     )
@@ -194,6 +197,8 @@ def _scores(run: Mapping[str, Run], it: Judge, batch_rows: int) -> NDArray:
 def _quantise(source: Path, target: Path, params: CompressParams, calibration: Callable[[], Iterable[Any]]) -> int:
     """By the method asked for; returns how many weights are in eight bits."""
     kept: dict[str, Any] = {name: getattr(params, name) for name in ("per_channel", "reduce_range", "keep_float")}
+    if params.method == "dynamic":
+        kept["unsigned"] = params.unsigned
     if params.method == "dynamic":
         return quantise_dynamic(source, target, **kept)
     return quantise_static(source, target, calibration(), **kept)

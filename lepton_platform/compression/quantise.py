@@ -37,12 +37,19 @@ _PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
 
 
 def quantise_dynamic(
-    source: Path, target: Path, *, per_channel: bool, reduce_range: bool, keep_float: Sequence[str]
+    source: Path,
+    target: Path,
+    *,
+    per_channel: bool,
+    reduce_range: bool,
+    keep_float: Sequence[str],
+    unsigned: bool = False,
 ) -> int:
     """Write ``source`` with int8 weights to ``target``; returns how many weights were quantised.
 
     ``per_channel``: a scale a column and not a matrix. ``reduce_range``: 7 bits, which cannot overflow the 16-bit
-    sums of CPUs without VNNI, so that the answers are the same on every CPU. ``keep_float``: patterns of the names
+    sums of CPUs without VNNI, so that the answers are the same on every CPU; ``unsigned``: all 8, in a form for which the kernels take wider sums,
+    which is slower. ``keep_float``: patterns of the names
     of operators, or of their weights, that are left as they are.
     """
     import onnx
@@ -57,8 +64,8 @@ def quantise_dynamic(
         op_types_to_quantize=list(OPERATORS),
         nodes_to_exclude=kept,
         per_channel=per_channel,
-        reduce_range=reduce_range,
-        weight_type=QuantType.QInt8,
+        reduce_range=reduce_range and not unsigned,
+        weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
     )
     return _clean(target)
 
