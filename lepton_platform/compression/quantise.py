@@ -48,9 +48,9 @@ def quantise_dynamic(
     """Write ``source`` with int8 weights to ``target``; returns how many weights were quantised.
 
     ``per_channel``: a scale a column and not a matrix. ``reduce_range``: 7 bits, which cannot overflow the 16-bit
-    sums of CPUs without VNNI, so that the answers are the same on every CPU; ``unsigned``: all 8, in a form for which the kernels take wider sums,
-    which is slower. ``keep_float``: patterns of the names
-    of operators, or of their weights, that are left as they are.
+    sums of CPUs without VNNI, so that the answers are the same on every CPU; ``unsigned``: all 8, in a form for which
+    the kernels take wider sums, which is slower. ``keep_float``: patterns of the names of operators, or of their
+    weights, that are left as they are.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
