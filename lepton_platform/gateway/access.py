@@ -223,7 +223,11 @@ def own_page(headers: Mapping[str, str]) -> None:
     Nor under another name for this address, which a name server can be made to give (DNS rebinding).
     """
     host, origin = headers.get("host", ""), headers.get("origin")
-    if not loopback(urlsplit(f"//{host}").hostname or "") or (origin is not None and urlsplit(origin).netloc != host):
+    try:
+        own = loopback(urlsplit(f"//{host}").hostname or "") and (origin is None or urlsplit(origin).netloc == host)
+    except ValueError:  # no address at all
+        own = False
+    if not own:
         raise Rejected(403, "Without keys only this machine's own pages and programs are answered.", "origin")
 
 

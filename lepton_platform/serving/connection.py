@@ -32,18 +32,37 @@ class Bounded(HttpToolsProtocol):
         if self._head_timer is not None:  # all of it was head, or the end of a request and the start of a head
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
-                self._refuse(431, f"The request line and headers are larger than {MOST_HEAD_BYTES:,} bytes.")
+                self._too_large()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._begin_head()
 
+    def on_url(self, url: bytes) -> None:
+        self._parsed_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._parsed_bytes += len(name) + len(value) + len(b": \r\n")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._end_head()
-        super().on_headers_complete()
+        if self._parsed_bytes > MOST_HEAD_BYTES:  # all of it came at once, and its body perhaps with it
+            self._too_large()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._parsed_bytes <= MOST_HEAD_BYTES:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._parsed_bytes <= MOST_HEAD_BYTES:
+            super().on_message_complete()
 
     def _begin_head(self) -> None:
-        self._head_bytes = 0
+        self._head_bytes = self._parsed_bytes = 0
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
 
@@ -55,6 +74,9 @@ class Bounded(HttpToolsProtocol):
     @property
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _too_large(self) -> None:
+        self._refuse(431, f"The request line and headers are larger than {MOST_HEAD_BYTES:,} bytes.")
 
     def _too_slow(self) -> None:
         self._refuse(408, f"The headers did not arrive within {HEAD_TIMEOUT_S:g} s.")

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,7 +131,7 @@ def _copy(bento: Path, fresh: Path, names: Iterable[str]) -> None:
 def _point_to(place: Path) -> Path:
     """Make it the one that is used where no version is named."""
     latest = place.parent / "latest"
-    fresh = latest.with_name(f".latest-{os.getpid()}")
+    fresh = latest.with_name(f".latest-{os.getpid()}-{threading.get_ident()}")
     fresh.write_text(place.name, "utf-8")
     fresh.replace(latest)
     return place

@@ -177,7 +177,11 @@ def _is_end(told: Json) -> bool:
 def check_origin(socket: WebSocket) -> None:
     """A page of another site may not: browsers let it open WebSockets where it could send no request."""
     origin = socket.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
+    try:
+        own = origin is None or urlsplit(origin).netloc == socket.headers.get("host")
+    except ValueError:  # no address at all
+        own = False
+    if not own:
         raise Rejected(403, "Pages of another origin are not answered.", "origin")
 
 

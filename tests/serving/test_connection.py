@@ -96,3 +96,11 @@ def test_many_requests_on_one_connection_count_one_by_one(address: tuple[str, in
         for _ in range(5):
             client.sendall(padded)
             assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("rest", [b"", b"body of a request", GOOD])
+def test_a_whole_head_that_is_too_long_is_refused_though_it_came_at_once(address: tuple[str, int], rest: bytes) -> None:
+    lines = b"".join(b"X-%05d: %s\r\n" % (number, b"y" * 90) for number in range(1100))
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(rest) + lines + b"\r\n"
+    received = answers(address, head + rest)
+    assert received.startswith(b"HTTP/1.1 431 ") and received.count(b"HTTP/1.1") == 1

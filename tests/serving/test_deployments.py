@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from lepton_platform.serving import deployments
+from lepton_platform.serving import offers
 from lepton_platform.serving.comparison import Comparison, answers, compare, verdict
 from lepton_platform.serving.deployments import Deployments, champion
 from lepton_platform.serving.lineage import deployed_bento, find_prediction
@@ -95,7 +95,7 @@ def test_the_champion_may_change_during_a_comparison(
             deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR)
         return found
 
-    monkeypatch.setattr(deployments, "compare", meanwhile)
+    monkeypatch.setattr(offers, "compare", meanwhile)
     decision = deploy(settings, TASK, bento=equal, test=frozen, params=RULE, judge=EVALUATOR)
     assert decision.promoted and decision.deployment.compared_with == tag_of(bento)
     assert [d.state for d in Deployments(settings).history(TASK)].count("champion") == 1
