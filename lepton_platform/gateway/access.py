@@ -1,5 +1,6 @@
 """Who may do what: a request's key is looked for in memory, where a thread keeps the table's rows at most 2 s old."""
 
+import functools
 import hmac
 import ipaddress
 import logging
@@ -209,12 +210,22 @@ class _Open(Access):
         pass
 
 
+@functools.lru_cache(1024)
 def loopback(host: str) -> bool:
     """Is it an address that only this machine reaches: 127.0.0.0/8, ::1, or ``localhost``?"""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+@functools.lru_cache(1024)
+def _here(host: str) -> bool:
+    """Does a header `Host` name this machine alone?"""
+    try:
+        return loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # no address at all
+        return False
 
 
 def own_page(headers: Mapping[str, str]) -> None:
@@ -224,8 +235,8 @@ def own_page(headers: Mapping[str, str]) -> None:
     """
     host, origin = headers.get("host", ""), headers.get("origin")
     try:
-        own = loopback(urlsplit(f"//{host}").hostname or "") and (origin is None or urlsplit(origin).netloc == host)
-    except ValueError:  # no address at all
+        own = _here(host) and (origin is None or urlsplit(origin).netloc == host)
+    except ValueError:
         own = False
     if not own:
         raise Rejected(403, "Without keys only this machine's own pages and programs are answered.", "origin")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -47,6 +48,7 @@ class Gateway:
         self.access, self.lineage, self.tables = access, lineage, tables
         self.metrics = Metrics()
         self.in_flight = self.held_bytes = 0
+        self._of: Counter[str] = Counter()  # requests being answered, by task
         self._parts: tuple[Upstream, Workers, Forwarding] | None = None
 
     @contextlib.asynccontextmanager
@@ -109,7 +111,7 @@ class Gateway:
         if key is not None and len(key) > MOST_KEY_CHARACTERS:
             raise malformed(f"The key has more than {MOST_KEY_CHARACTERS} characters.", STICKY)
         query = request.scope["query_string"].decode("latin-1")
-        with self.counted() as hold:
+        with self.counted(task, about.max_requests) as hold:
             body = await self._body(request, about.max_body_bytes, hold)
             path = f"/predict?{query}" if query else "/predict"
             answer, target = await self.forwarding.predict(task, path, _told(request), body, key)
@@ -206,10 +208,13 @@ class Gateway:
         self.access.check(asked.headers.raw, scope, client[0] if client else None)
 
     @contextlib.contextmanager
-    def counted(self) -> Iterator[Callable[[int], None]]:
-        """Bound what is held: ``Rejected`` (503) beyond. Gives the function that a body's bytes are announced to."""
-        if self.in_flight >= MOST_REQUESTS:
-            raise overloaded(f"{MOST_REQUESTS} requests are being answered already.")
+    def counted(self, task: str = "", most: int = MOST_REQUESTS) -> Iterator[Callable[[int], None]]:
+        """Bound what is held: ``Rejected`` (503) beyond. Gives the function that a body's bytes are announced to.
+
+        ``most``: of this task at a time; what its worker would refuse is not carried there.
+        """
+        if self.in_flight >= MOST_REQUESTS or self._of[task] >= most:
+            raise overloaded(f"{min(most, MOST_REQUESTS)} requests are being answered already.")
         held = 0
 
         def hold(size: int) -> None:
@@ -220,10 +225,12 @@ class Gateway:
             self.held_bytes += size
 
         self.in_flight += 1
+        self._of[task] += 1
         try:
             yield hold
         finally:
             self.in_flight -= 1
+            self._of[task] -= 1
             self.held_bytes -= held
 
     async def _body(self, request: Request, most_bytes: int, hold: Callable[[int], None]) -> bytes:

@@ -20,6 +20,7 @@ from lepton_platform.serving.rejected import Rejected, overloaded
 
 REQUEST_S = 60.0  # for everything; longer than any worker lets a request wait
 CANARY_S = 20.0  # a canary that takes longer has failed
+GONE_S = 1.0  # a canary that hung up is not asked for so long: its death is one failure, and not one a request
 PAUSE_S = 0.05  # before a champion that was just there is asked again
 MIRRORS = 4  # answered beside at a time, a deployment; what would be more is not compared
 MIRROR_HEADER = {"x-lepton-mirror": "1"}
@@ -31,6 +32,7 @@ class Forwarding:
     def __init__(self, workers: Workers, upstream: Upstream) -> None:
         self.workers, self.upstream = workers, upstream
         self.seen: dict[int, Observed] = {}
+        self._gone: dict[str, float] = {}  # a canary's socket → until when it is not asked
         self._mirroring: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,7 +51,8 @@ class Forwarding:
             task, route.canary.deployment, key
         )  # fmt: skip
         first = route.choose(drawn)
-        if first is not None and first is route.canary and route.champion is not None:
+        trying = first is not None and first is route.canary and route.champion is not None
+        if first is not None and trying and self._gone.get(first.socket, 0.0) < time.monotonic():
             answer = await self._try(first, path, headers, body, min(CANARY_S, until - time.monotonic()))
             if answer is not None and answer.status < 500:
                 self._compare(route, first, path, headers, body, answer)
@@ -75,8 +78,10 @@ class Forwarding:
         begun = time.monotonic()
         try:
             answer = await self.upstream.send(target, "POST", path, headers, body, within_s)
-        except Unreachable:
+        except Unreachable as error:
             self._seen(target).answered(time.monotonic() - begun, failed=True)
+            if error.gone:
+                self._gone = {target.socket: time.monotonic() + GONE_S}
             return None
         self._seen(target).answered(time.monotonic() - begun, failed=answer.status >= 500)
         return answer

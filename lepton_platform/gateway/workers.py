@@ -21,6 +21,7 @@ class About:
     content_types: tuple[str, ...]
     max_body_bytes: int
     max_feedback_bytes: int
+    max_requests: int
     labels: tuple[str, ...]
     annotate: bool
     stream: bool
@@ -30,8 +31,8 @@ class About:
     def of(cls, told: Mapping[str, Any]) -> "About":
         return cls(
             told["task"], told["kind"], tuple(told["content_types"]), told["max_body_bytes"],
-            told["max_feedback_bytes"], tuple(told["labels"]), told["annotate"], "/stream" in told["routes"],
-            told["example"],
+            told["max_feedback_bytes"], told["max_requests"], tuple(told["labels"]), told["annotate"],
+            "/stream" in told["routes"], told["example"],
         )  # fmt: skip
 
 

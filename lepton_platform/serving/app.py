@@ -196,7 +196,8 @@ class Service:
         about = {"task": bundle.task, "model": bundle.tag, "labels": self.labels, "routes": links}
         limits = {"content_types": list(api.CONTENT_TYPES), "max_body_bytes": api.MAX_BODY_BYTES}
         can = {"kind": api.KIND, "annotate": hasattr(api, "annotated"), "example": api.EXAMPLE}
-        return reply({**about, **limits, "max_feedback_bytes": self.feedback_bytes, **can})
+        limits |= {"max_requests": bundle.max_requests, "max_feedback_bytes": self.feedback_bytes}
+        return reply({**about, **limits, **can})
 
     def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
         """Errors become answers, every answer is counted."""

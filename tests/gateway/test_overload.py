@@ -18,7 +18,6 @@ import pytest
 
 from lepton_platform.gateway import control
 from lepton_platform.gateway.agreement import agreement
-from lepton_platform.gateway.app import MOST_REQUESTS
 from lepton_platform.gateway.forwarding import Forwarding
 from lepton_platform.gateway.keys import SCOPES, Keys
 from lepton_platform.gateway.routing import Route, Target
@@ -181,14 +180,14 @@ def test_it_does_not_grow_from_one_time_to_the_next(guarded: Guarded) -> None:
 
 
 def test_a_worker_that_hangs_does_not_take_all_with_it(guarded: Guarded) -> None:
-    """More than the gateway holds are told at once; the others are answered when it comes to itself."""
-    beyond, told = 100, Told()
+    """More than the worker may hold are told at once; the others are answered when it comes to itself."""
+    beyond, told = 300, Told()
     [worker] = guarded.serving.processes("serving.server")
     before_s = statistics.median(guarded.predict_s() for _ in range(20))
 
     async def all_at_once() -> None:
         async with session() as shared:
-            asked = [once(shared, guarded, told) for _ in range(MOST_REQUESTS + beyond)]
+            asked = [once(shared, guarded, told) for _ in range(FEW + beyond)]
             waiting = asyncio.gather(*asked)
             while told.statuses[503] < beyond:
                 await asyncio.sleep(0.05)
@@ -205,7 +204,7 @@ def test_a_worker_that_hangs_does_not_take_all_with_it(guarded: Guarded) -> None
         worker.resume()
     back_to_normal(guarded, before_s)
     assert not told.wrong, told.wrong[:3]
-    assert told.statuses.total() == MOST_REQUESTS + beyond and told.statuses[200] >= FEW, told.statuses
+    assert told.statuses.total() == FEW + beyond and told.statuses[200] >= FEW // 2, told.statuses
     assert all_logged(guarded.serving, told.ids)
 
 
