@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from lepton_platform import settings
 from lepton_platform.data.contracts import AnyContractParams, contract, suite
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.settings import use_workspace
@@ -48,10 +49,11 @@ def changed(name: str, **cells) -> Callable[[dict], dict]:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
-    before = dict(os.environ)
+    before, known = dict(os.environ), settings._settings
     folder = tmp_path_factory.mktemp("workspace")
     use_workspace(folder)
     yield folder
+    settings._settings = known
     os.environ.clear()
     os.environ.update(before)
 
