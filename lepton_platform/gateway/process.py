@@ -48,6 +48,11 @@ class GatewayProcess:
         return process
 
     @property
+    def told(self) -> bool:
+        """Does it live, and know the table?"""
+        return self._told != "" and self._process.poll() is None
+
+    @property
     def output(self) -> int:
         """What becomes readable when it has seen something."""
         assert self._process.stdout is not None
@@ -97,12 +102,10 @@ class GatewayProcess:
                 found.setdefault(int(identifier), Observed()).add(Observed.from_json(told))
         return found
 
-    def wait(self, seconds: float) -> None:
-        """Until it has seen something, or so long."""
-        if self._process.poll() is None:
-            select.select([self.output], [], [], seconds)
-        else:  # its output has ended, and would be readable for ever
-            time.sleep(seconds)
+    def wait(self, seconds: float, woken: int) -> None:
+        """Until it has seen something, or ``woken`` can be read, or so long."""
+        alive = self._process.poll() is None  # else its output has ended, and would be readable for ever
+        select.select([woken, self.output] if alive else [woken], [], [], seconds)
 
     def stop(self) -> None:
         """Let it finish its requests."""

@@ -7,6 +7,7 @@ successor is started beside it and takes over when it answers. Whatever dies is 
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -28,7 +29,7 @@ from lepton_platform.settings import Settings, get_settings
 from lepton_platform.stage import StageFailed
 
 LOOK_S = 0.5  # between two looks at the table of deployments
-TICK_S = 0.05
+TICK_S, REST_S = 0.05, 0.25  # between two looks at the processes, while something changes and while nothing does
 DRAIN_AFTER_S = 1.0  # from the gateway's new table to a worker's end: what is on its way arrives
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # before a worker that died is started again
 SOCKETS = "run"  # the folder of sockets, in the state's
@@ -49,10 +50,15 @@ class Supervisor:
         self._failures: dict[int, int] = {}
         self._next_try: dict[int, float] = {}
         self._next_look, self._stopping = 0.0, False
+        self._woken, self._wake = os.pipe()
+        for end in (self._woken, self._wake):
+            os.set_blocking(end, False)
 
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)  # a child's death is seen at once
         try:
             while not self._stopping:
                 self._once()
@@ -74,7 +80,10 @@ class Supervisor:
         self._retire()
         for identifier, seen in self.gateway.seen().items():
             self.judging.add(identifier, seen)
-        self.gateway.wait(TICK_S)
+        settled = not self.draining and all(worker.ready for worker in self.workers.values())
+        self.gateway.wait(REST_S if settled and self.gateway.told else TICK_S, self._woken)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
 
     def _look(self) -> None:
         """What should run, and what becomes of the canaries."""
