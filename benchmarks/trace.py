@@ -27,8 +27,11 @@ PROMISED_MS = 200.0
 def beside(workspace: Path, folder: Path) -> Path:
     """A workspace of its own live state whose graph is the other one's."""
     for path in workspace.iterdir():
-        if path.name != ".lepton":
+        if path.name not in {".lepton", ".dvc", ".git"}:
             (folder / path.name).symlink_to(path)
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc" / "cache").symlink_to(workspace / ".dvc" / "cache")
+    (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n", "utf-8")
     shutil.copytree(workspace / ".lepton", folder / ".lepton", ignore=shutil.ignore_patterns("predictions", "*.sock"))
     return folder
 
