@@ -3,8 +3,6 @@
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from lepton_platform.gateway.metrics import Metrics, text
 from lepton_platform.gateway.samples import Samples, quantile
 from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS
 from lepton_platform.serving.prediction_log import DurableLog
+from tests.gateway.nvml import Nvml
 
 BOUNDS = [0.1, 0.5, 1.0, 5.0, float("inf")]
 
@@ -104,38 +103,6 @@ def test_a_signal_without_its_figures_is_left_out(tmp_path: Path) -> None:
 
 
 # --- graphics processors
-
-
-class NvmlError(Exception):
-    """What the library raises."""
-
-
-class Nvml:
-    """NVIDIA's library as this module calls it, with one card that does not tell its power."""
-
-    NVMLError = NvmlError
-    NVML_TEMPERATURE_GPU = 0
-
-    def nvmlDeviceGetCount(self) -> int:
-        return 1
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetName(self, _: int) -> bytes:
-        return b"A card"
-
-    def nvmlDeviceGetMemoryInfo(self, _: int) -> Any:
-        return SimpleNamespace(used=3 << 30, total=8 << 30)
-
-    def nvmlDeviceGetUtilizationRates(self, _: int) -> Any:
-        return SimpleNamespace(gpu=25)
-
-    def nvmlDeviceGetTemperature(self, _: int, __: int) -> int:
-        return 41
-
-    def nvmlDeviceGetPowerUsage(self, _: int) -> int:
-        raise self.NVMLError("not supported")
 
 
 def test_a_card_has_its_series_and_no_card_has_none(tmp_path: Path) -> None:
