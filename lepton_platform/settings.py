@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     alert_webhook: str = Field("", description="Told of alerts by POST of {\"text\": …}, as Slack takes it.")
     alert_email: str = Field("", description="Told of alerts by e-mail; several are parted by commas.")
     alert_sender: str = Field("", description="Who these come from; the first of `alert_email` if empty.")
+    drift_overdue_hours: float = Field(
+        3.0, gt=0, description="A task that answers, and whose drift nobody has checked for so long, opens an alert."
+    )
     smtp_url: str = Field("", description="The server for them: smtp://host:port or smtps://user:password@host.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where training runs.")
 

@@ -60,12 +60,12 @@ class Gateway:
         self._parts = upstream, workers, Forwarding(workers, upstream)
         listening = asyncio.ensure_future(self._listen())
         await asyncio.wait([listening, asyncio.ensure_future(workers.told.wait())], return_when="FIRST_COMPLETED")
-        keeping = asyncio.ensure_future(self.seeing.keep(workers))
+        seeing = [asyncio.ensure_future(work(workers)) for work in (self.seeing.keep, self.seeing.watch)]
         try:
             yield
         finally:
-            keeping.cancel()
-            listening.cancel()
+            for task in (*seeing, listening):
+                task.cancel()
             self.access.close()
             await upstream.close()
 

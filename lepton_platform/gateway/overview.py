@@ -100,6 +100,7 @@ def _loop(task: str, state: State) -> Json:
     found = state.tasks.get(task, TaskState())
     asked = found.retrain
     return {
+        "serving_since": _time(found.serving_since),
         "drift": None if found.drift is None else _drift(found.drift),
         "quality": [_quality(tag, right) for tag, right in sorted(found.quality.items())],
         "retrain": None

@@ -20,10 +20,13 @@ from lepton_platform.gateway.overview import overview, with_events
 from lepton_platform.gateway.routing import Table, Target
 from lepton_platform.gateway.samples import Samples
 from lepton_platform.gateway.upstream import Unreachable
+from lepton_platform.gateway.watch import Watch, tell
 from lepton_platform.gateway.workers import Workers, named
+from lepton_platform.monitoring.alerts import Alerts
 
 METRICS_S = 3.0  # for a worker to tell its own
 SAMPLE_S, WINDOW_S = 10.0, 300.0
+WATCH_S = 30.0  # between two looks for what is wrong
 KEPT_S = 1.0  # an overview: many who look at it cost what one does
 EVENTS = 12  # of a task's history
 logger = logging.getLogger("lepton.gateway")
@@ -62,6 +65,20 @@ class Seeing:
             except Exception:
                 logger.exception("what serves could not be looked at")
             await asyncio.sleep(SAMPLE_S)
+
+    async def watch(self, workers: Workers) -> None:
+        """For ever: every ``WATCH_S`` judge what is seen, and tell people."""
+        if self.loop is None:
+            return
+        settings = self.loop.settings
+        watch = Watch(settings.drift_overdue_hours * 3600)
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                found = watch.judge(await self.figures(workers))
+                await asyncio.get_running_loop().run_in_executor(None, lambda told=found: tell(Alerts(settings), told))
+            except Exception as error:  # the database may be away for a while
+                logger.warning("what is wrong could not be told: %s", error)
 
     async def exposition(self, workers: Workers, in_flight: int) -> tuple[bytes, str]:
         """All of it, as Prometheus reads it, and its content type."""

@@ -1,13 +1,15 @@
 """Alerts: what people are told once when it begins and once when it is over, by log, webhook and e-mail.
 
-An alert is a row: a task, a kind (``drift``, ``rollout``), open until it is resolved; a unique index keeps one of a kind
-open. What was seen again while it is open is counted and not told. Each channel is told of each beginning and each end at
-least once: what could not be sent is sent with the next word, or by ``deliver``.
+An alert is a row: a task (or ``machine``), a kind (``drift``, ``rollout`` …), open until it is resolved; a unique index
+keeps one of a kind open. What was seen again while it is open is counted and not told. Each channel is told of each
+beginning and each end: what could not be sent is sent with the next word, or by ``deliver``, which the gateway calls every
+half minute. Who sends a word claims it first, so that of processes that want to tell it at once one does; the claim of a
+process that died with it holds a minute.
 """
 
 import logging
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -17,8 +19,10 @@ from lepton_platform.database import engine
 from lepton_platform.monitoring.channels import Channel, channels
 from lepton_platform.settings import Settings
 
-Kind = Literal["drift", "rollout"]
-MOST_TRIED = 100  # alerts whose words a call looks at, the latest: older ones that could not be told stay untold
+Kind = Literal["drift", "drift_check", "quality", "rollout", "service", "errors", "disk"]
+MACHINE = "machine"  # stands for the task where all of them are meant
+LATE = timedelta(days=1)  # what is over for longer is told no more: a channel that is new hears no old stories
+CLAIMED = timedelta(seconds=60)  # longer than any channel takes
 logger = logging.getLogger("lepton.alerts")
 
 _metadata = sa.MetaData()
@@ -39,6 +43,14 @@ _alert = sa.Table(
 )
 _is_open = _alert.c.resolved_at.is_(None)
 sa.Index("alert_open", _alert.c.task, _alert.c.kind, unique=True, sqlite_where=_is_open, postgresql_where=_is_open)
+_claim = sa.Table(
+    "alert_claim",
+    _metadata,
+    sa.Column("alert", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("over", sa.Boolean, primary_key=True),
+    sa.Column("channel", sa.String, primary_key=True),
+    sa.Column("at", sa.String, nullable=False),
+)
 
 
 @dataclass(frozen=True)
@@ -108,35 +120,73 @@ class Alerts:
         return self._select(_is_open)
 
     def deliver(self) -> None:
-        """Tell every channel what it has not been told; one that fails is logged and tried again with the next word."""
-        for alert in self._select(most=MOST_TRIED)[::-1]:
-            for over, told in ((False, alert.told_opened), (True, alert.told_resolved)):
-                if over and alert.resolved_at is None:
-                    continue
-                self._tell(alert, over, told)
-
-    def _tell(self, alert: Alert, over: bool, told: list[str]) -> None:
+        """Tell every channel what it has not been told; one that fails is logged, and left until the next call."""
+        recent = sa.or_(_is_open, _alert.c.resolved_at > _text(datetime.now(UTC) - LATE))
+        waiting = self._select(recent)[::-1]
         for channel in self._channels:
-            if channel.name in told:
-                continue
-            try:
-                channel.send(alert.words(over))
-            except Exception as error:  # whatever a network may raise: the alert must not stop what it is about
-                logger.warning("%s could not be told: %s", channel.name, error)
-                continue
-            told.append(channel.name)
-            column = _alert.c.told_resolved if over else _alert.c.told_opened
-            with self._engine.begin() as connection:
-                connection.execute(_alert.update().where(_alert.c.id == alert.id).values({column: told}))
+            for alert in waiting:
+                if not (self._told(alert, False, channel) and self._told(alert, True, channel)):
+                    break  # in order: no end before its beginning
 
-    def _select(self, *where: sa.ColumnElement[bool], most: int | None = None) -> list[Alert]:
-        query = sa.select(_alert).where(*where).order_by(_alert.c.id.desc()).limit(most)
+    def _told(self, alert: Alert, over: bool, channel: Channel) -> bool:
+        """Tell one word, unless it was told or need not be; ``False`` where the channel fails."""
+        told = alert.told_resolved if over else alert.told_opened
+        if channel.name in told or (over and alert.resolved_at is None) or not self._claimed(alert, over, channel):
+            return True
+        try:
+            channel.send(alert.words(over))
+        except Exception as error:  # whatever a network may raise: the alert must not stop what it is about
+            logger.warning("%s could not be told: %s", channel.name, error)
+            self._noted(alert, over, channel, told=False)
+            return False
+        self._noted(alert, over, channel, told=True)
+        return True
+
+    def _claimed(self, alert: Alert, over: bool, channel: Channel) -> bool:
+        """Is it this process's to tell? Not while another does, nor when another just has."""
+        mine = {"alert": alert.id, "over": over, "channel": channel.name}
+        now = datetime.now(UTC)
+        try:
+            with self._engine.begin() as connection:
+                stale = (*_same(mine), _claim.c.at <= _text(now - CLAIMED))
+                connection.execute(_claim.delete().where(*stale))
+                connection.execute(_claim.insert().values(**mine, at=_text(now)))
+                [found] = connection.execute(sa.select(_column(over)).where(_alert.c.id == alert.id)).scalars()
+                if channel.name in found:
+                    connection.rollback()
+                return channel.name not in found
+        except IntegrityError:
+            return False
+
+    def _noted(self, alert: Alert, over: bool, channel: Channel, told: bool) -> None:
+        """Give the claim back, with what came of it. Another channel's word may be noted at the same moment."""
+        column = _column(over)
+        with self._engine.begin() as connection:
+            connection.execute(  # first, so that who comes second waits here and reads what the first has written
+                _claim.delete().where(*_same({"alert": alert.id, "over": over, "channel": channel.name}))
+            )
+            if told:
+                query = sa.select(column).where(_alert.c.id == alert.id).with_for_update()
+                [found] = connection.execute(query).scalars()
+                row = _alert.update().where(_alert.c.id == alert.id)
+                connection.execute(row.values({column: [*found, channel.name]}))
+
+    def _select(self, *where: sa.ColumnElement[bool]) -> list[Alert]:
+        query = sa.select(_alert).where(*where).order_by(_alert.c.id.desc())
         with self._engine.connect() as connection:
             return [Alert(**row) for row in connection.execute(query).mappings()]
 
 
 def _open(task: str, kind: Kind) -> tuple[sa.ColumnElement[bool], ...]:
     return _alert.c.task == task, _alert.c.kind == kind, _is_open
+
+
+def _column(over: bool) -> sa.Column[Any]:
+    return _alert.c.told_resolved if over else _alert.c.told_opened
+
+
+def _same(claim: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
+    return [_claim.c[name] == value for name, value in claim.items()]
 
 
 def _text(at: datetime | None) -> str:

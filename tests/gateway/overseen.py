@@ -4,16 +4,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import sqlalchemy as sa
 
+from lepton_platform.database import engine
 from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import Keys
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.drift import DriftResult, SignalDrift
-from lepton_platform.monitoring.retraining import Alarm, RetrainBook
+from lepton_platform.monitoring.retraining import RetrainBook
 from tests.gateway.conftest import Serving, new_settings, offer, serve
 from tests.loop.traffic import TRAFFIC
 from tests.serving.conftest import make_bento
@@ -67,7 +69,11 @@ def write_down(seen: Seen) -> None:
     found = DriftResult("failed", WHY, 312, 2000, 1900, 0.5, SIGNALS)
     (out / "result.json").write_text(json.dumps(found.as_dict()), "utf-8")
     Alerts(settings, []).raised("sentiment", "drift", WHY)
-    RetrainBook(settings).ask("sentiment", Alarm(True, at, WHY), at, False, timedelta(hours=6))
+    RetrainBook(settings)  # makes the table, to which the sensor would have written this
+    row = {"id": "sentiment-1", "task": "sentiment", "reason": WHY, "requested_at": at.isoformat(), "state": "requested"}
+    with engine(settings.database_url).begin() as connection:
+        names = ", ".join(row)
+        connection.execute(sa.text(f"INSERT INTO retrain_request ({names}) VALUES (:{', :'.join(row)})"), row)
 
 
 def ask(seen: Seen) -> None:

@@ -1,22 +1,30 @@
 """Alerts: told once when they begin and once when they are over, over real sockets; what could not be told is told later."""
 
-import asyncio
-import json
-import threading
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default as default_policy
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_platform.monitoring.alerts import Alerts
+from lepton_platform.monitoring.alerts import Alerts, Kind
 from lepton_platform.monitoring.channels import Channel, Email, Log, Webhook, channels
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
+from tests.hooks import Hook, hooked
+from tests.workspaces import free_port
 
 
 @dataclass
@@ -96,69 +104,141 @@ def test_processes_that_see_it_at_once_open_one(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def hook() -> Iterator[tuple[str, list[dict]]]:
-    """A server that notes what is posted to it."""
-    posted: list[dict] = []
+def hook() -> Iterator[Hook]:
+    with hooked() as found:
+        yield found
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            return
+class Post:
+    """A mail server's handler that keeps what it takes; ``full``: it says that it cannot just now."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/services/T0/B0/x", posted
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    def __init__(self) -> None:
+        self.taken: list[EmailMessage] = []
+        self.to: list[list[str]] = []
+        self.full = False
+
+    async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:
+        if self.full:
+            return "452 Requested action not taken: insufficient system storage"
+        assert session.host_name
+        self.taken.append(message_from_bytes(envelope.content, policy=default_policy))  # pyright: ignore[reportArgumentType]
+        self.to.append(envelope.rcpt_tos)
+        return "250 OK"
 
 
 @pytest.fixture
-def mail() -> Iterator[tuple[str, list[str]]]:
-    """A server that takes mail (RFC 5321, as far as one sender needs it)."""
-    taken: list[str] = []
+def mail() -> Iterator[tuple[str, Post]]:
+    """A mail server that wants to know who sends."""
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 here\r\n")
-        while line := await reader.readline():
-            verb = line.decode().upper()
-            if verb.startswith("DATA"):
-                writer.write(b"354 go on\r\n")
-                taken.append((await reader.readuntil(b"\r\n.\r\n")).decode())
-            writer.write(b"221 bye\r\n" if verb.startswith("QUIT") else b"250 ok\r\n")
-            await writer.drain()
-            if verb.startswith("QUIT"):
-                break
-        writer.close()
+    def known(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
+        return AuthResult(success=(given.login, given.password) == (b"lepton", b"p@ss"))
 
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(talk, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}", taken
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    post = Post()
+    options = {"authenticator": known, "auth_required": True, "auth_require_tls": False}
+    controller = Controller(post, hostname="127.0.0.1", port=free_port(), **options)
+    controller.start()
+    yield f"smtp://lepton:p%40ss@127.0.0.1:{controller.port}", post
+    controller.stop()
 
 
-def test_webhook_and_mail_are_told_by_the_settings(tmp_path: Path, hook, mail, caplog) -> None:
-    (url, posted), (server, taken) = hook, mail
+def test_webhook_and_mail_are_told_by_the_settings(tmp_path: Path, hook: Hook, mail, caplog) -> None:
+    server, post = mail
     people = "ops@example.org, ml@example.org"
-    book = alerts(tmp_path, alert_webhook=url, alert_email=people, smtp_url=server, alert_sender="lepton@example.org")
-    book.raised("sentiment", "drift", "Reviews have become e-mails.")
-    book.raised("sentiment", "drift", "Reviews have become e-mails.")
-    assert posted == [{"text": "[alert] sentiment: drift. Reviews have become e-mails."}]
-    [message] = taken
-    assert "Subject: [alert] sentiment: drift" in message and "To: ops@example.org, ml@example.org" in message
-    assert "From: lepton@example.org" in message and "Reviews have become e-mails." in message
+    more = {"alert_email": people, "smtp_url": server, "alert_sender": "lepton@example.org"}
+    book = alerts(tmp_path, alert_webhook=hook.url, **more)
+    for _ in range(2):
+        book.raised("sentiment", "drift", "Reviews have become e-mails.")
+    assert hook.words == ["[alert] sentiment: drift. Reviews have become e-mails."]
+    [message] = post.taken
+    assert message["Subject"] == "[alert] sentiment: drift" and message["From"] == "lepton@example.org"
+    assert (
+        post.to == [["ops@example.org", "ml@example.org"]] and "Reviews have become e-mails." in message.get_content()
+    )
     assert caplog.text.count("[alert] sentiment: drift") == 1
     [found] = book.open()
     assert found.told_opened == ["log", "webhook", "email"]
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_each_kind_begins_and_ends_once_wherever_it_is_told(tmp_path: Path, hook: Hook, mail, kind: Kind) -> None:
+    server, post = mail
+    book = alerts(tmp_path, alert_webhook=hook.url, alert_email="ops@example.org", smtp_url=server)
+    for _ in range(3):
+        book.raised("trees", kind, "It is so.")
+    for _ in range(3):
+        book.cleared("trees", kind, "It is over.")
+    book.deliver()
+    assert hook.words == [f"[alert] trees: {kind}. It is so.", f"[resolved] trees: {kind}. It is over."]
+    assert [m["Subject"] for m in post.taken] == [f"[alert] trees: {kind}", f"[resolved] trees: {kind}"]
+
+
+def test_servers_that_refuse_are_asked_again_and_lose_nothing(tmp_path: Path, hook: Hook, mail) -> None:
+    server, post = mail
+    book = alerts(tmp_path, alert_webhook=hook.url, alert_email="ops@example.org", smtp_url=server)
+    hook.status, post.full = 503, True
+    book.raised("trees", "drift", "Fog.")
+    book.raised("digits", "errors", "Ink.")
+    book.cleared("trees", "drift", "Sun.")
+    assert hook.words == [] and post.taken == [] and [alert.told_opened for alert in book.open()] == [["log"]]
+    hook.status = 200
+    book.deliver()
+    everything = ["[alert] trees: drift. Fog.", "[resolved] trees: drift. Sun.", "[alert] digits: errors. Ink."]
+    assert hook.words == everything and post.taken == []
+    post.full = False
+    for _ in range(2):
+        alerts(tmp_path, alert_webhook=hook.url, alert_email="ops@example.org", smtp_url=server).deliver()
+    assert hook.words == everything
+    assert [message.get_content().strip() for message in post.taken] == everything
+
+
+def test_a_channel_that_is_new_hears_what_is_open_and_no_old_stories(tmp_path: Path) -> None:
+    then = datetime.now(UTC) - timedelta(days=3)
+    book = alerts(tmp_path, Heard(name="first"))
+    book.raised("trees", "drift", "fog", then)
+    book.cleared("trees", "drift", "sun", then + timedelta(days=1))
+    book.raised("digits", "drift", "ink", then)
+    late = Heard(name="late")
+    alerts(tmp_path, late).deliver()
+    assert late.words == ["[alert] digits: drift. ink"]
+
+
+def test_of_many_who_tell_at_once_one_does(tmp_path: Path, hook: Hook) -> None:
+    """The gateway's watch, Dagster's run, the supervisor: each has channels of its own to the same people."""
+    alerts(tmp_path, Heard(deaf=True)).raised("prompts", "drift", "music")
+    hook.slow_s = 0.1
+    with ThreadPoolExecutor(8) as pool:
+        books = [alerts(tmp_path, Webhook(hook.url)) for _ in range(8)]
+        list(pool.map(lambda book: book.deliver(), books))
+        list(pool.map(lambda book: book.cleared("prompts", "drift", "speech"), books))
+    books[0].deliver()
+    assert hook.words == ["[alert] prompts: drift. music", "[resolved] prompts: drift. speech"]
+
+
+DIES = """
+import os, signal, sys
+from lepton_platform.monitoring.alerts import Alerts, Kind
+from lepton_platform.settings import Settings
+
+class Dies:
+    name = "heard"
+    def send(self, words):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Alerts(Settings(workspace=sys.argv[1]), [Dies()]).raised("trees", "drift", "fog")
+"""
+
+
+def test_what_a_killed_process_was_about_to_tell_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)])
+    assert done.returncode == -signal.SIGKILL
+    heard = Heard()
+    book = alerts(tmp_path, heard)
+    book.deliver()
+    assert heard.words == []  # it might be about to tell it still
+    monkeypatch.setattr("lepton_platform.monitoring.alerts.CLAIMED", timedelta(0))
+    book.deliver()
+    book.deliver()
+    assert heard.words == ["[alert] trees: drift. fog"]
 
 
 def test_a_server_that_is_away_stops_nothing(tmp_path: Path) -> None:
