@@ -108,7 +108,6 @@ def test_a_signal_without_its_figures_is_left_out(tmp_path: Path) -> None:
 def test_a_card_has_its_series_and_no_card_has_none(tmp_path: Path) -> None:
     told = text(loop_metrics.machine(tmp_path, gpus.read(Nvml())))
     assert 'lepton_gpu_busy_ratio{gpu="0",name="A card"} 0.25' in told
-    assert (
-        'lepton_gpu_temperature_celsius{gpu="0",name="A card"} 41.0' in told and "lepton_gpu_power_watts{" not in told
-    )
+    assert 'lepton_gpu_temperature_celsius{gpu="0",name="A card"} 41.0' in told
+    assert 'lepton_gpu_power_watts{gpu="1",name="A card"} 75.0' in told and 'power_watts{gpu="0"' not in told
     assert "lepton_gpu" not in text(loop_metrics.machine(tmp_path, []))

@@ -3,7 +3,7 @@
 import { el, facts, newId } from "./dom.js";
 import { amount, bytes, known, milliseconds, moment, percent } from "./words.js";
 
-const VERDICTS = { passed: "No drift", failed: "Drift", not_judged: "Not judged" };
+const VERDICTS = { passed: "Passed", failed: "Failed", not_judged: "Not judged" };
 const QUANTILES = [["p50", "p50_s"], ["p95", "p95_s"], ["p99", "p99_s"]];
 
 export class TaskSection {
