@@ -202,25 +202,3 @@ def test_the_teams_instance_differs_from_the_local_one_in_its_storage_only():
     ours, local = (yaml.safe_load(p.read_text()) for p in (ROOT / "infra/dagster-postgres.yaml", DAGSTER_YAML))
     assert ours.pop("storage") == {"postgres": {"postgres_url": {"env": "DAGSTER_PG_URL"}}}
     assert ours == local
-
-
-def test_every_metric_in_the_rules_is_one_that_a_service_exposes():
-    from lepton_platform.gateway.metrics import Metrics as GatewayMetrics
-    from lepton_platform.serving.metrics import Metrics
-
-    metrics = Metrics("sentiment:x")
-    metrics.request("/predict", 200, 0.01)
-    metrics.predictions.labels("fresh").inc()
-    front = GatewayMetrics()
-    front.request("sentiment", "/v1/{task}/predict", 200, 0.01)
-    front.answered.labels("sentiment", "sentiment:x", "champion").inc()
-    front.percent.labels("sentiment").set(5)
-    front.up.labels("sentiment", "champion").set(1)
-    told = front.render([({"task": "sentiment"}, metrics.render()[0].decode())])[0].decode()
-    exposed = set(re.findall(r"^(lepton_\w+)", told, re.MULTILINE))
-    rules = yaml.safe_load((ROOT / "infra/alerts.yml").read_text())["groups"][0]["rules"]
-    named = {name for rule in rules for name in re.findall(r"\blepton_\w+", rule["expr"])}
-    assert named and named <= exposed
-    page = (DOCS / "monitoring.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"`(lepton_\w+[a-z])(?:\{[^`]*)?`", page))
-    assert told <= {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in exposed} | exposed

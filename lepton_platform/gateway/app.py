@@ -19,14 +19,16 @@ from starlette.types import Scope as ASGIScope
 from lepton_platform.gateway.access import Access, challenge, own_page
 from lepton_platform.gateway.forwarding import Forwarding
 from lepton_platform.gateway.keys import Scope
+from lepton_platform.gateway.loop import Loop
 from lepton_platform.gateway.metrics import Metrics
 from lepton_platform.gateway.openapi import describe
 from lepton_platform.gateway.page import page_routes
 from lepton_platform.gateway.predict_route import ROUTE, PredictRoute, read_headers, told
 from lepton_platform.gateway.routing import Table, Target
+from lepton_platform.gateway.seeing import Seeing
 from lepton_platform.gateway.streaming import StreamProxy
-from lepton_platform.gateway.upstream import Answer, Unreachable, Upstream
-from lepton_platform.gateway.workers import About, Workers, named
+from lepton_platform.gateway.upstream import Answer, Upstream
+from lepton_platform.gateway.workers import About, Workers
 from lepton_platform.pipeline.trace import UnknownPrediction
 from lepton_platform.serving.body import check_length, read_body
 from lepton_platform.serving.jsonbody import shown
@@ -36,7 +38,6 @@ from lepton_platform.stage import StageFailed
 
 MOST_REQUESTS = 1024  # answered at a time, over all tasks; each worker has its own, lower bound
 MOST_HELD_BYTES = 512 << 20  # of bodies
-METRICS_S = 3.0  # for a worker to tell its own
 SHOWN_ROWS = 100  # of the training rows in a lineage, unless all are asked for
 logger = logging.getLogger("lepton.gateway")
 Tables = Callable[[], AsyncIterator[Table]]
@@ -46,9 +47,10 @@ Lineage = Callable[[str, str | None], dict[str, Any]]  # a prediction's id, perh
 class Gateway:
     """The routes and what they share. ``lineage`` runs in a thread; ``tables`` come as they change."""
 
-    def __init__(self, access: Access, lineage: Lineage, tables: Tables) -> None:
+    def __init__(self, access: Access, lineage: Lineage, tables: Tables, loop: Loop | None = None) -> None:
         self.access, self.lineage, self.tables = access, lineage, tables
         self.metrics = Metrics()
+        self.seeing = Seeing(self.metrics, loop)
         self.in_flight = self.held_bytes = 0
         self._of: Counter[str] = Counter()  # requests being answered, by task
         self._parts: tuple[Upstream, Workers, Forwarding] | None = None
@@ -60,9 +62,11 @@ class Gateway:
         self._parts = upstream, workers, Forwarding(workers, upstream)
         listening = asyncio.ensure_future(self._listen())
         await asyncio.wait([listening, asyncio.ensure_future(workers.told.wait())], return_when="FIRST_COMPLETED")
+        keeping = asyncio.ensure_future(self.seeing.keep(workers))
         try:
             yield
         finally:
+            keeping.cancel()
             listening.cancel()
             self.access.close()
             await upstream.close()
@@ -155,26 +159,13 @@ class Gateway:
 
     async def show_metrics(self, request: Request) -> Response:
         self.allow(request, "admin")
-        self.metrics.in_flight.set(self.in_flight)
-        for task, route in self.workers.table.items():
-            self.metrics.percent.labels(task).set(route.percent if route.canary else 0.0)
-        workers = named(self.workers.table)
-        told = await asyncio.gather(*(self._told_by(*one) for one in workers))
-        self.metrics.up.clear()
-        for task in self.workers.table:
-            self.metrics.up.labels(task, "champion").set(0)  # until it is seen below
-        for (labels, _), found in zip(workers, told, strict=True):
-            self.metrics.up.labels(labels["task"], labels["role"]).set(found is not None)
-        body, content_type = self.metrics.render([one for one in told if one is not None])
+        body, content_type = await self.seeing.exposition(self.workers, self.in_flight)
         return Response(body, media_type=content_type)
 
-    async def _told_by(self, labels: dict[str, str], target: Target) -> tuple[dict[str, str], str] | None:
-        """A worker's own metrics; ``None`` where it does not answer."""
-        try:
-            answer = await self.workers.upstream.send(target, "GET", "/metrics", {}, b"", METRICS_S)
-        except Unreachable:
-            return None
-        return (labels, answer.body.decode()) if answer.status == 200 else None
+    async def overview(self, request: Request) -> Response:
+        """The figures of ``/metrics`` and the state of the loop, for the page that shows them."""
+        self.allow(request, "admin")
+        return reply(await self.seeing.overview(self.workers))
 
     async def openapi(self, request: Request) -> Response:
         self.allow(request, "predict")
@@ -297,6 +288,7 @@ def create_app(gateway: Gateway) -> ASGIApp:
         get("/v1", gateway.tasks),
         get("/livez", gateway.livez),
         get("/readyz", gateway.readyz),
+        get("/v1/overview", gateway.overview),
         get("/metrics", gateway.show_metrics),
         get("/openapi.json", gateway.openapi),
         *page_routes(),

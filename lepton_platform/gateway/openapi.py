@@ -50,6 +50,7 @@ def describe(services: Mapping[str, bytes], authentication: bool) -> Json:
     paths["/v1/lineage/{id}"] = {"get": _lineage("lineage", None)}
     paths["/v1"] = {"get": _get("The tasks, and what answers for them.", None, "tasks")}
     paths["/openapi.json"] = {"get": _get("This document.", None, "openapi")}
+    paths["/v1/overview"] = {"get": _get("The page /overview in figures; scope admin.", None, "overview")}
     paths["/metrics"] = {"get": _get("Prometheus metrics; scope admin.", None, "metrics", "text/plain")}
     for item in paths.values():
         for operation in item.values():

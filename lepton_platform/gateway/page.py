@@ -1,10 +1,11 @@
-"""The try-it page: its few files, read once, and the headers that they are sent with.
+"""The pages, to try the models and to look after them: their few files, read once, and the headers that they are sent with.
 
-What there is stands in a fixed table: any other name is 404, whatever path it may look like. The page loads nothing from
+What there is stands in a fixed table: any other name is 404, whatever path it may look like. A page loads nothing from
 elsewhere, runs no script but its own files and turns no text into markup; the headers hold the browser to that.
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lepton_platform.serving.rejected import Rejected
 from lepton_platform.serving.replies import refusal
 
 FOLDER = Path(__file__).with_name("page")
-INDEX = "index.html"
+PAGES = {"/": "index.html", "/overview": "overview.html"}
 FILES = (
     "answer.js",
     "api.js",
@@ -28,9 +29,13 @@ FILES = (
     "icon.svg",
     "inputs.js",
     "lineage.js",
+    "overview.css",
+    "overview.js",
+    "overview_task.js",
     "page.css",
     "page.js",
     "record.js",
+    "session.js",
     "task.js",
     "words.js",
 )
@@ -87,11 +92,14 @@ class Asset:
 
 
 def page_routes() -> list[Route]:
-    """``/``, and ``/page/{file}`` for what it loads; no key is needed for either. The files are read here, once."""
-    assets = {name: Asset.read(FOLDER / name) for name in (INDEX, *FILES)}
+    """The ``PAGES``, and ``/page/{file}`` for what they load; no key is needed for either. The files are read here, once."""
+    assets = {name: Asset.read(FOLDER / name) for name in (*PAGES.values(), *FILES)}
 
-    async def index(request: Request) -> Response:
-        return assets[INDEX].answer(request)
+    def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def shown_page(request: Request) -> Response:
+            return assets[name].answer(request)
+
+        return shown_page
 
     async def file(request: Request) -> Response:
         name = request.path_params["file"]
@@ -101,4 +109,4 @@ def page_routes() -> list[Route]:
             return response
         return assets[name].answer(request)
 
-    return [Route("/", index), Route("/page/{file:path}", file)]
+    return [*(Route(path, page(name)) for path, name in PAGES.items()), Route("/page/{file:path}", file)]

@@ -16,6 +16,7 @@ from typing import Any
 
 from lepton_platform.gateway.access import Access, redact_logs
 from lepton_platform.gateway.app import Gateway, create_app
+from lepton_platform.gateway.loop import Loop
 from lepton_platform.gateway.routing import Table, from_json
 from lepton_platform.serving.server import DRAIN_S, die_with_parent, give_back_large_blocks
 from lepton_platform.settings import Settings, get_settings
@@ -90,7 +91,7 @@ def main() -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     redact_logs()
     settings = get_settings()
-    gateway = Gateway(access(settings), lineage(settings), lambda: tables(end))
+    gateway = Gateway(access(settings), lineage(settings), lambda: tables(end), Loop(settings))
     serving = server(gateway)
 
     def end() -> None:

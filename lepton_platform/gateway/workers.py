@@ -79,7 +79,7 @@ def named(table: Table) -> list[tuple[dict[str, str], Target]]:
     """Every worker, with the labels that tell its figures from others'."""
     roles = ("champion", "canary", "shadow")
     return [
-        ({"task": task, "role": role, "deployment": str(target.deployment)}, target)
+        ({"task": task, "role": role, "deployment": str(target.deployment), "model": target.tag}, target)
         for task, route in table.items()
         for role, target in zip(roles, (route.champion, route.canary, route.shadow), strict=True)
         if target is not None

@@ -199,16 +199,17 @@ class Service:
         limits |= {"max_requests": bundle.max_requests, "max_feedback_bytes": self.feedback_bytes}
         return reply({**about, **limits, **can})
 
-    def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
+    def guarded(self, name: str, work: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
         """Errors become answers, every answer is counted."""
 
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
             try:
-                response = await route(request)
+                response = await work(request)
             except Exception as error:
                 response = refusal(rejected_for(error, f"{request.method} {name}"))
-            self.metrics.request(name, response.status_code, time.perf_counter() - started)
+            route = f"{name} (mirrored)" if MIRROR in request.headers else name  # nobody was given the answer
+            self.metrics.request(route, response.status_code, time.perf_counter() - started)
             return response
 
         return endpoint

@@ -94,3 +94,12 @@ def gateway(bentos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     serving = serve(settings)
     yield serving
     assert control.stop(serving.started.pid)
+
+
+@pytest.fixture(scope="module")
+def seen(bentos: dict[str, Path], frozen: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:  # noqa: F811
+    """Services that have something to tell, and ask for keys."""
+    from tests.gateway.overseen import overseen
+
+    with overseen(bentos, frozen, tmp_path_factory.mktemp("overseen")) as found:
+        yield found

@@ -27,6 +27,28 @@ TASKS = tuple(ROWS)
 NOON = "2026-03-01T12:00:00.000Z"
 NAMES = {"digits": "digit.png", "trees": "plot.png", "prompts": "prompt.flac"}  # of files that are dropped
 
+# What must have a name, of the roles that a screen reader tells
+NAMED = {"button", "link", "textbox", "tab", "tabpanel", "slider", "listbox", "option", "radio", "image"}
+NAMED |= {"article", "region", "table", "navigation", "tablist"}
+# Finds text whose contrast with what is behind it is below 4.5 : 1
+UNREADABLE = """() => {
+    const parts = (colour) => { const found = colour.match(/[\\d.]+/g).map(Number); return [...found.slice(0, 3), found[3] ?? 1]; };
+    const over = (top, below) => top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3]));
+    const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const back = (node) => (node ? over(parts(getComputedStyle(node).backgroundColor), back(node.parentElement)) : [255, 255, 255]);
+    const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode.parentElement;
+        if (!walker.currentNode.data.trim() || !node.checkVisibility()) continue;
+        const ground = back(node), ink = over(parts(getComputedStyle(node).color), ground);
+        const [dark, bright] = [light(ink), light(ground)].sort((a, b) => a - b);
+        const contrast = (bright + 0.05) / (dark + 0.05);
+        if (contrast < 4.5) found.push([contrast, walker.currentNode.data.trim().slice(0, 40)]);
+    }
+    return found;
+}"""
+
 
 @contextmanager
 def launched() -> Iterator[Browser]:

@@ -28,7 +28,7 @@ from websockets.sync.client import connect
 
 from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import SCOPES, Keys
-from lepton_platform.gateway.page import FILES
+from lepton_platform.gateway.page import FILES, PAGES
 from lepton_platform.serving.body import BODY_TIMEOUT_S
 from lepton_platform.serving.log_reader import MIRRORED, find, hours, read_rows
 from lepton_platform.serving.stream_route import MAX_MESSAGE_BYTES
@@ -168,12 +168,12 @@ def test_without_a_key_every_operation_is_401_as_the_document_says(guarded: Guar
         == {label for label, status in seen if status == 200}
     )
     labels = {f"{method.upper()} {path}" for path, item in told["paths"].items() for method in item}
-    assert {label for label, _ in seen} == labels and len(labels) == 4 * len(TASKS) + 6
+    assert {label for label, _ in seen} == labels and len(labels) == 4 * len(TASKS) + 7
 
 
 def test_without_a_key_nothing_else_answers_but_the_page(guarded: Guarded) -> None:
     serving = guarded.serving
-    for path in ("/", *(f"/page/{name}" for name in FILES)):
+    for path in (*PAGES, *(f"/page/{name}" for name in FILES)):
         assert serving.client.get(f"{serving.url}{path}").status_code == 200
     for method, path in (
         ("POST", "/v1/nothing/predict"), ("GET", "/v1/nothing/lineage/x"), ("HEAD", "/v1"), ("HEAD", "/metrics"),

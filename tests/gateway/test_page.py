@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from lepton_platform.gateway.page import FILES, FOLDER, HEADERS, INDEX, page_routes
+from lepton_platform.gateway.page import FILES, FOLDER, HEADERS, PAGES, page_routes
 from tests.gateway.page_user import (
     TASKS,
     WAYS,
@@ -41,10 +41,10 @@ def client() -> TestClient:
     return TestClient(Starlette(routes=page_routes()))
 
 
-@pytest.mark.parametrize("path", ["/", *(f"/page/{name}" for name in FILES)])
+@pytest.mark.parametrize("path", [*PAGES, *(f"/page/{name}" for name in FILES)])
 def test_a_file_is_sent_as_what_it_is_and_asked_for_again(client: TestClient, path: str):
     answer = client.get(path)
-    assert answer.status_code == 200 and answer.content == (FOLDER / (path.split("/")[-1] or INDEX)).read_bytes()
+    assert answer.status_code == 200 and answer.content == (FOLDER / PAGES.get(path, path.split("/")[-1])).read_bytes()
     kinds = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
     assert answer.headers["content-type"].startswith(kinds.get(path.rpartition(".")[2], "text/html"))
     for name, value in HEADERS.items():
@@ -70,8 +70,8 @@ def test_what_is_not_in_the_table_is_not_there(client: TestClient, path: str):
 
 
 def test_the_folder_is_the_table_and_its_files_need_no_others():
-    assert sorted(path.name for path in FOLDER.iterdir()) == sorted([INDEX, *FILES])
-    for name in (INDEX, *FILES):
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted([*PAGES.values(), *FILES])
+    for name in (*PAGES.values(), *FILES):
         text = (FOLDER / name).read_text("utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
         assert not re.search(r"""https?://|["'(]//|@import|url\(|innerHTML|insertAdjacentHTML|\beval\b""", text), name
         assert not re.search(r"""\s(style|on[a-z]+)=["']|<script>|<style""", text), name

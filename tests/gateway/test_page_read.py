@@ -9,7 +9,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from lepton_platform.gateway.page import HEADERS
 from tests.gateway.page_user import (
+    NAMED,
     TASKS,
+    UNREADABLE,
     answered,
     ask_by_mouse,
     choose,
@@ -110,10 +112,6 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_forgotten(page: Page, gateway: A
     assert page.evaluate("sessionStorage.length") == 0
 
 
-NAMED = {"button", "link", "textbox", "tab", "tabpanel", "slider", "listbox", "option", "radio", "image"}
-NAMED |= {"article", "region", "table", "navigation", "tablist"}
-
-
 def test_every_control_has_a_name_and_the_page_has_its_landmarks(page: Page, gateway: Any):
     session = page.context.new_cdp_session(page)
     for task in TASKS:
@@ -127,25 +125,6 @@ def test_every_control_has_a_name_and_the_page_has_its_landmarks(page: Page, gat
         named = [(n["role"]["value"], n.get("name", {}).get("value", "").strip()) for n in nodes]
         assert [role for role, name in named if role in NAMED and not name] == []
         assert {"banner", "main", "contentinfo", "navigation"} <= {role for role, _ in named}
-
-
-UNREADABLE = """() => {
-    const parts = (colour) => { const found = colour.match(/[\\d.]+/g).map(Number); return [...found.slice(0, 3), found[3] ?? 1]; };
-    const over = (top, below) => top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3]));
-    const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    const back = (node) => (node ? over(parts(getComputedStyle(node).backgroundColor), back(node.parentElement)) : [255, 255, 255]);
-    const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-        const node = walker.currentNode.parentElement;
-        if (!walker.currentNode.data.trim() || !node.checkVisibility()) continue;
-        const ground = back(node), ink = over(parts(getComputedStyle(node).color), ground);
-        const [dark, bright] = [light(ink), light(ground)].sort((a, b) => a - b);
-        const contrast = (bright + 0.05) / (dark + 0.05);
-        if (contrast < 4.5) found.push([contrast, walker.currentNode.data.trim().slice(0, 40)]);
-    }
-    return found;
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

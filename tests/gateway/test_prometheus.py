@@ -1,5 +1,6 @@
 """Prometheus itself reads what the gateway tells it; promtool accepts the rules. Debian's package."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -12,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.gateway.conftest import TASKS, Serving
+from tests.gateway.overseen import Seen
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 
@@ -28,8 +29,8 @@ def test_promtool_accepts_the_configuration_and_its_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_accepts_the_exposition(gateway: Serving) -> None:
-    told = gateway.client.get(f"{gateway.url}/metrics").content
+def test_promtool_accepts_the_exposition(seen: Seen) -> None:
+    told = seen.get("/metrics").content
     done = subprocess.run(["promtool", "check", "metrics"], input=told, capture_output=True)
     assert b"error" not in done.stderr.lower() and done.returncode in (0, 3), done.stderr  # 3: advice on names
 
@@ -40,11 +41,13 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def prometheus(gateway: Serving, tmp_path: Path) -> Iterator[str]:
-    """A server with the platform's own configuration; only the address and the pace are the test's."""
+def prometheus(seen: Seen, tmp_path: Path) -> Iterator[str]:
+    """A server with the platform's own configuration; only address, key and pace are the test's."""
     config = yaml.safe_load((INFRA / "prometheus.yml").read_text("utf-8"))
-    config["global"]["scrape_interval"] = "1s"
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [gateway.url.removeprefix("http://")]
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    [scraped] = config["scrape_configs"]
+    scraped["static_configs"][0]["targets"] = [seen.serving.url.removeprefix("http://")]
+    scraped["authorization"] = {"credentials": seen.secret}
     config["rule_files"] = [str(INFRA / "alerts.yml")]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
     url = f"127.0.0.1:{free_port()}"
@@ -61,20 +64,49 @@ def asked(url: str, query: str) -> list[dict]:
     return answer.json()["data"]["result"] if answer.status_code == 200 else []
 
 
-def test_it_scrapes_the_gateway_and_every_worker(gateway: Serving, prometheus: str) -> None:
-    gateway.predict("good").raise_for_status()
-    until, found = time.monotonic() + 60, []
-    while time.monotonic() < until and len(found) < len(TASKS):
-        time.sleep(0.5)
-        try:
-            found = asked(prometheus, 'lepton_gateway_worker_up{role="champion"} == 1')
-        except httpx.HTTPError:
-            continue
-    assert {one["metric"]["task"] for one in found} == set(TASKS)
-    [up] = asked(prometheus, "up")
-    assert up["value"][1] == "1"
-    assert {one["metric"]["task"] for one in asked(prometheus, "lepton_service_info")} == set(TASKS)
-    answered = asked(prometheus, 'lepton_requests_total{task="sentiment", route="/predict", status="200"}')
-    assert answered and float(answered[0]["value"][1]) >= 1
-    rules = httpx.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"][0]["rules"]
-    assert len(rules) == 4 and all(rule["health"] in ("ok", "unknown") for rule in rules)
+def until(url: str, query: str, within_s: float = 60.0) -> list[dict]:
+    """What is answered as soon as anything is."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.HTTPError):
+            if found := asked(url, query):
+                return found
+        time.sleep(0.3)
+    raise AssertionError(f"Prometheus knows nothing of {query}")
+
+
+def value(found: list[dict]) -> float:
+    [one] = found
+    return float(one["value"][1])
+
+
+def test_it_scrapes_every_process_and_says_what_the_overview_says(seen: Seen, prometheus: str) -> None:
+    workers = until(prometheus, "lepton_gateway_worker_up == 1")
+    roles = {("digits", "champion"), ("sentiment", "champion"), ("sentiment", "canary")}
+    assert {(one["metric"]["task"], one["metric"]["role"]) for one in workers} == roles
+    assert value(asked(prometheus, "up")) == 1
+    for process in ("lepton", "lepton_gateway", "lepton_supervisor"):
+        found = asked(prometheus, f"{process}_process_resident_memory_bytes")
+        assert len(found) == (3 if process == "lepton" else 1) and all(float(one["value"][1]) > 1e6 for one in found)
+        assert asked(prometheus, f"{process}_process_cpu_seconds_total"), process
+    models = {one["metric"]["model"] for one in asked(prometheus, "lepton_service_info")}
+    [sentiment] = [task for task in seen.get("/v1/overview").json()["tasks"] if task["name"] == "sentiment"]
+    assert {version["model"] for version in sentiment["versions"]} < models
+    of = 'task="sentiment", route="/v1/{task}/predict"'
+    assert value(asked(prometheus, f"sum(lepton_gateway_requests_total{{{of}}})")) == sentiment["requests"]["total"]
+    for percent in (50, 95, 99):  # all that was asked is within the overview's window, so both count the same
+        buckets = f"sum by (le) (lepton_gateway_request_seconds_bucket{{{of}}})"
+        found = value(asked(prometheus, f"histogram_quantile({percent / 100}, {buckets})"))
+        assert found == pytest.approx(sentiment["requests"][f"p{percent}_s"])
+    for stage in sentiment["stages"]:
+        buckets = f'sum by (le) (lepton_stage_seconds_bucket{{task="sentiment", stage="{stage["name"]}"}})'
+        assert value(asked(prometheus, f"histogram_quantile(0.95, {buckets})")) == pytest.approx(stage["p95_s"])
+
+
+def test_its_rules_are_evaluated_and_what_is_wrong_burns(seen: Seen, prometheus: str) -> None:
+    burning = until(prometheus, 'ALERTS{alertstate="firing"}')
+    assert {one["metric"]["alertname"] for one in burning} == {"LeptonDrift"}
+    assert burning[0]["metric"]["task"] == "sentiment"
+    groups = httpx.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"]
+    states = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert len(states) == 11 and set(states.values()) == {"ok"}

@@ -77,6 +77,8 @@ const asJson = (value) => ({
 
 export const tasks = () => ask("v1");
 
+export const overview = () => ask("v1/overview");
+
 export const description = () => ask("openapi.json");
 
 export const lineage = (task, id) => ask(route(task, "lineage", id));

@@ -2,11 +2,10 @@
 
 import * as api from "./api.js";
 import { el } from "./dom.js";
+import { begin, failed, fine } from "./session.js";
 import { taskPanel, title } from "./task.js";
-import { inWords } from "./words.js";
 
-const [main, notice, keyForm, keyField, session, forget, place] = ["main", "notice", "key", "key-value", "session", "forget", "tasks"]
-  .map((id) => document.getElementById(id));
+const [main, place] = ["main", "tasks"].map((id) => document.getElementById(id));
 const NOTHING = "No model serves yet. When one has been deployed, it will be here.";
 const KINDS = { text: "text", image: "pictures", audio: "speech" };
 
@@ -15,13 +14,11 @@ async function start() {
   main.setAttribute("aria-busy", "true");
   try {
     const { body } = await api.tasks();
-    keyForm.hidden = true;
-    notice.replaceChildren();
-    session.hidden = !api.key.get();
+    fine();
     if (!tab()) place.replaceChildren(body.tasks.length > 0 ? tabs(body.tasks) : el("p", { class: "card" }, NOTHING));
   } catch (error) {
     if (!tab()) place.replaceChildren();
-    if (error.status !== 401) failed(error); // a key is asked for then
+    if (error.status !== 401) failed(error, restart); // a key is asked for then
   } finally {
     main.removeAttribute("aria-busy");
   }
@@ -31,35 +28,6 @@ async function start() {
 const tab = () => place.querySelector("[role=tab][aria-selected=true]");
 
 const restart = () => start().then(() => tab()?.focus());
-
-function failed(error) {
-  const { title: what, text } = inWords(error);
-  tell(el("p", {}, el("strong", {}, `${what}.`), ` ${text}`), el("button", { type: "button", onclick: restart }, "Try again"));
-}
-
-const tell = (...words) => notice.replaceChildren(el("div", { class: "refusal" }, words));
-
-/** A key is missing, or is no longer good. */
-function askKey({ detail }) {
-  if (api.key.get()) tell(el("strong", {}, "The key was refused."), ` ${detail.message}`);
-  api.key.set(null);
-  session.hidden = true;
-  keyForm.hidden = false;
-  keyField.focus();
-}
-
-function useKey(event) {
-  event.preventDefault();
-  const given = keyField.value.trim();
-  if (!/^[\x21-\x7e]+$/.test(given)) { // no other could stand in a header
-    tell("A key has only letters, figures and signs, without spaces.");
-    keyField.focus();
-    return;
-  }
-  keyField.value = "";
-  api.key.set(given);
-  restart();
-}
 
 function tabs(tasks) {
   const list = el("div", { role: "tablist", "aria-label": "Tasks", class: "tabs" });
@@ -101,17 +69,12 @@ async function describe(event) {
     const file = new Blob([JSON.stringify(body, null, 2)], { type: "application/json" });
     window.open(URL.createObjectURL(file), "_blank", "noopener");
   } catch (error) {
-    if (error.status !== 401) failed(error);
+    if (error.status !== 401) failed(error, restart);
   }
 }
 
 // A file that misses its place must not take the page away.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
-document.addEventListener("keyneeded", askKey);
-keyForm.addEventListener("submit", useKey);
 document.getElementById("description").addEventListener("click", describe);
-forget.addEventListener("click", () => {
-  api.key.set(null);
-  location.reload();
-});
+begin(restart);
 start();

@@ -13,8 +13,23 @@ export function count(number, one, many = `${one}s`) {
 
 export function bytes(size) {
   if (size < 1000) return `${size} B`;
+  if (size >= 1e9) return `${(size / 1e9).toFixed(1)} GB`;
   return size < 1e6 ? `${(size / 1000).toFixed(size < 1e4 ? 1 : 0)} kB` : `${(size / 1e6).toFixed(1)} MB`;
 }
+
+/** Three digits that count: "0.0123", "4.56", "123". */
+export function amount(number) {
+  return number === 0 ? "0" : number >= 100 ? number.toFixed(0) : String(Number(number.toPrecision(3)));
+}
+
+/** Seconds as milliseconds: "0.42 ms", "1,250 ms". */
+export function milliseconds(seconds) {
+  const ms = 1000 * seconds;
+  return `${ms >= 100 ? Math.round(ms).toLocaleString("en") : amount(ms)} ms`;
+}
+
+/** `said(value)`, or a dash of what is not known. */
+export const known = (value, said) => (value === null || value === undefined ? "–" : said(value));
 
 /** Seconds of a duration: "0.32 s", "1 min 5 s". */
 export function duration(seconds) {

@@ -1,0 +1,85 @@
+"""Services that have something to tell: two tasks, a canary, labels, drift, an alert, a request; and keys are asked for."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+from lepton_platform.gateway import control
+from lepton_platform.gateway.keys import Keys
+from lepton_platform.monitoring.alerts import Alerts
+from lepton_platform.monitoring.drift import DriftResult, SignalDrift
+from lepton_platform.monitoring.retraining import Alarm, RetrainBook
+from tests.gateway.conftest import Serving, new_settings, offer, serve
+from tests.loop.traffic import TRAFFIC
+from tests.serving.conftest import make_bento
+
+WHY = "Drift in 1 of 2 signals: length 0.42 (limit 0.10)."
+SIGNALS = (
+    SignalDrift("length", "wasserstein", 0.42, 0.1, 0.05, True),
+    SignalDrift("score", "wasserstein", 0.031, 0.12, 0.12, False),
+)
+ASKED, RIGHT = 24, 18
+
+
+@dataclass
+class Seen:
+    """Services that ask for keys: two tasks, of one a canary; labels, drift, an alert and a request of it."""
+
+    serving: Serving
+    admin: dict[str, str]
+    user: dict[str, str]
+    secret: str
+
+    def get(self, path: str, key: dict[str, str] | None = None) -> httpx.Response:
+        return self.serving.client.get(f"{self.serving.url}{path}", headers=self.admin if key is None else key)
+
+
+@contextmanager
+def overseen(bentos: dict[str, Path], frozen: Path, folder: Path) -> Iterator[Seen]:
+    settings = new_settings(folder / "workspace", ("sentiment", "digits"), auth="on")
+    for task in ("sentiment", "digits"):
+        offer(settings, task, bentos[task])
+    offer(settings, "sentiment", make_bento(folder / "other", max_batch=3), frozen, steps=(50,), every_s=3600)
+    keys = Keys(settings)
+    secret, user = (
+        keys.create(name, scopes)[1] for name, scopes in (("ops", ("admin",)), ("x", ("predict", "feedback")))
+    )
+    running = serve(settings)
+    try:
+        made = Seen(running, {"X-API-Key": secret}, {"X-API-Key": user}, secret)
+        write_down(made)
+        ask(made)
+        yield made
+    finally:
+        assert control.stop(running.started.pid)
+
+
+def write_down(seen: Seen) -> None:
+    """What a failing drift check leaves."""
+    settings, at = seen.serving.settings, datetime.now(UTC)
+    out = settings.path("reports", "sentiment", "drift")
+    out.mkdir(parents=True)
+    found = DriftResult("failed", WHY, 312, 2000, 1900, 0.5, SIGNALS)
+    (out / "result.json").write_text(json.dumps(found.as_dict()), "utf-8")
+    Alerts(settings, []).raised("sentiment", "drift", WHY)
+    RetrainBook(settings).ask("sentiment", Alarm(True, at, WHY), at, False, timedelta(hours=6))
+
+
+def ask(seen: Seen) -> None:
+    """Requests that are answered, one that is refused, labels of which a quarter say that it was wrong."""
+    client, url, told = seen.serving.client, seen.serving.url, []
+    for number in range(ASKED):
+        given = {"texts": ["good film"]}
+        answer = client.post(f"{url}/v1/sentiment/predict", json=given, headers=seen.user)
+        [found] = answer.raise_for_status().json()["predictions"]
+        right, wrong = found["label"], {"fresh": "rotten", "rotten": "fresh"}[found["label"]]
+        told.append({"id": found["id"], "label": right if number < RIGHT else wrong})
+    client.post(f"{url}/v1/sentiment/feedback", json={"feedback": told}, headers=seen.user).raise_for_status()
+    assert client.post(f"{url}/v1/sentiment/predict", json={"texts": []}, headers=seen.user).status_code == 422
+    picture = {"images": ("digit.png", TRAFFIC["digits"].example)}
+    client.post(f"{url}/v1/digits/predict", files=picture, headers=seen.user).raise_for_status()
