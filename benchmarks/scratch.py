@@ -16,11 +16,12 @@ from benchmarks.serving import free_port
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.gateway.control import Started, start_services, stop, wait_ready
 from lepton_platform.pipeline.stages import get_stage
+from lepton_platform.root import MARKER
 from lepton_platform.serving.bento import bento as build
 from lepton_platform.serving.bundle import MANIFEST
 from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams, ServeParams
-from lepton_platform.settings import MARKER, STORES, Settings
+from lepton_platform.settings import STORES, Settings
 from lepton_platform.tasks import load_part
 
 

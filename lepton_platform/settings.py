@@ -11,14 +11,9 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MARKER = "params.yaml"  # a folder that holds this file is a workspace
+from lepton_platform.root import STATE, find_workspace
+
 STORES = ("DAGSTER_HOME", "BENTOML_HOME", "DVC_SITE_CACHE_DIR")  # where the other tools keep a workspace's state
-
-
-def find_workspace(start: Path) -> Path:
-    """The nearest folder at or above ``start`` that is a workspace; ``start`` itself where none is."""
-    start = start.resolve()
-    return next((d for d in (start, *start.parents) if (d / MARKER).is_file()), start)
 
 
 class Settings(BaseSettings):
@@ -42,7 +37,7 @@ class Settings(BaseSettings):
     ui_port: int = Field(3000, description="Dagster's UI.")
     service_port: int = Field(3100, description="The gateway: one address for all tasks.")
     evidently_port: int = Field(3900, description="Evidently's UI.")
-    alert_webhook: str = Field("", description="Told of alerts by POST of {\"text\": …}, as Slack takes it.")
+    alert_webhook: str = Field("", description='Told of alerts by POST of {"text": …}, as Slack takes it.')
     alert_email: str = Field("", description="Told of alerts by e-mail; several are parted by commas.")
     alert_sender: str = Field("", description="Who these come from; the first of `alert_email` if empty.")
     drift_overdue_hours: float = Field(
@@ -54,7 +49,7 @@ class Settings(BaseSettings):
     @property
     def state_dir(self) -> Path:
         """Live state of the workspace; git-ignored, never hashed."""
-        return self.workspace / ".lepton"
+        return self.workspace / STATE
 
     @cached_property
     def database_url(self) -> str:

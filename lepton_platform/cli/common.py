@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lepton_platform.settings import Settings
 
 DONE, FAILED, USAGE = 0, 1, 2
+KEY = "LEPTON_API_KEY"  # of the environment: what the gateway is shown
 
 Workspace = Annotated[
     Path | None,
@@ -28,7 +29,8 @@ class UsageError(Exception):
 
 def open_workspace(workspace: Path | None) -> "Settings":
     """The settings of the chosen workspace, which must be one."""
-    from lepton_platform.settings import MARKER, find_workspace, use_workspace
+    from lepton_platform.root import MARKER, find_workspace
+    from lepton_platform.settings import use_workspace
 
     here = find_workspace(Path.cwd())
     settings = use_workspace(workspace)

@@ -43,7 +43,8 @@ def doctor(workspace: Workspace = None) -> None:
     """What is installed, what is missing, what to type."""
     from rich.table import Table
 
-    from lepton_platform.settings import MARKER, use_workspace
+    from lepton_platform.root import MARKER
+    from lepton_platform.settings import use_workspace
 
     settings = use_workspace(workspace)
     rows = [*_tool_rows(), *_machine_rows()]

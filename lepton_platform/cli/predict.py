@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lepton_platform.cli.common import Json, Workspace, chosen_tasks, open_workspace, print_json, say
+from lepton_platform.cli.common import KEY, Json, Workspace, chosen_tasks, open_workspace, print_json, say
 
 if TYPE_CHECKING:
     import httpx
 
     from lepton_platform.settings import Settings
 
-KEY = "LEPTON_API_KEY"
 TIMEOUT_S = 120.0  # a large picture is many tiles
 
 

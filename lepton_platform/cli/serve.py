@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 READY_S = 120.0
 DEFINITIONS = "lepton_platform.definitions"
+UP = "up.json"  # what was started: name → process, address
 SERVICES = "services"
 
 
 def _book(settings: "Settings") -> Path:
-    return settings.state_dir / "up.json"
+    return settings.state_dir / UP
 
 
 def _running(settings: "Settings") -> dict[str, dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.types import Scope as ASGIScope
 
 from lepton_platform.gateway.access import Access, challenge, own_page
 from lepton_platform.gateway.forwarding import Forwarding
@@ -20,13 +23,14 @@ from lepton_platform.gateway.loop import Loop
 from lepton_platform.gateway.metrics import Metrics
 from lepton_platform.gateway.openapi import describe
 from lepton_platform.gateway.page import page_routes
-from lepton_platform.gateway.routing import Table
+from lepton_platform.gateway.predict_route import ROUTE, PredictRoute, read_headers, told
+from lepton_platform.gateway.routing import Table, Target
 from lepton_platform.gateway.seeing import Seeing
 from lepton_platform.gateway.streaming import StreamProxy
 from lepton_platform.gateway.upstream import Answer, Upstream
 from lepton_platform.gateway.workers import About, Workers
 from lepton_platform.pipeline.trace import UnknownPrediction
-from lepton_platform.serving.body import read_body
+from lepton_platform.serving.body import check_length, read_body
 from lepton_platform.serving.jsonbody import shown
 from lepton_platform.serving.rejected import Rejected, malformed, overloaded
 from lepton_platform.serving.replies import refusal, rejected_for, reply
@@ -34,12 +38,10 @@ from lepton_platform.stage import StageFailed
 
 MOST_REQUESTS = 1024  # answered at a time, over all tasks; each worker has its own, lower bound
 MOST_HELD_BYTES = 512 << 20  # of bodies
-STICKY = "x-request-key"
-MOST_KEY_CHARACTERS = 200
 SHOWN_ROWS = 100  # of the training rows in a lineage, unless all are asked for
-_READ = ("content-type", "content-encoding", "accept")  # of a request's headers, what a worker is told
+logger = logging.getLogger("lepton.gateway")
 Tables = Callable[[], AsyncIterator[Table]]
-Lineage = Callable[[str], dict[str, Any]]  # a prediction's id → its past; ``UnknownPrediction`` where there is none
+Lineage = Callable[[str, str | None], dict[str, Any]]  # a prediction's id, perhaps its task → its past
 
 
 class Gateway:
@@ -96,7 +98,7 @@ class Gateway:
     # --- routes
 
     async def tasks(self, request: Request) -> Response:
-        self.check(request, None)
+        self.allow(request, None)
         table = self.workers.table
         told = []
         for task, about in sorted(self.workers.about.items()):
@@ -108,51 +110,39 @@ class Gateway:
             told.append({"name": task, **kinds, "model": model, "labels": list(about.labels), **can})
         return reply({"tasks": told, "authentication": self.access.authentication})
 
-    async def predict(self, request: Request) -> Response:
-        self.check(request, "predict")
-        task = request.path_params["task"]
-        about, key = self.about(task), request.headers.get(STICKY)
-        if key is not None and len(key) > MOST_KEY_CHARACTERS:
-            raise malformed(f"The key has more than {MOST_KEY_CHARACTERS} characters.", STICKY)
-        query = request.scope["query_string"].decode("latin-1")
-        with self.counted(task, about.max_requests) as hold:
-            body = await self._body(request, about.max_body_bytes, hold)
-            path = f"/predict?{query}" if query else "/predict"
-            answer, target = await self.forwarding.predict(task, path, _told(request), body, key)
-        route = self.workers.route(task)
-        role = "canary" if route and route.canary and route.canary.deployment == target.deployment else "champion"
-        self.metrics.answered.labels(task, target.tag, role).inc()
-        return _passed_on(answer, {"X-Deployment": str(target.deployment)})
-
     async def feedback(self, request: Request) -> Response:
-        self.check(request, "feedback")
+        self.allow(request, "feedback")
         task = request.path_params["task"]
         about = self.about(task)
         with self.counted() as hold:
             body = await self._body(request, about.max_feedback_bytes, hold)
-            return _passed_on(await self.forwarding.ask(task, "POST", "/feedback", _told(request), body))
+            return _passed_on(
+                await self.forwarding.ask(task, "POST", "/feedback", told(read_headers(request.headers.raw)), body)
+            )
 
     async def schema(self, request: Request) -> Response:
-        self.check(request, "predict")
+        self.allow(request, "predict")
         task = request.path_params["task"]
         self.about(task)
         return _passed_on(await self.forwarding.ask(task, "GET", "/schema.json", {}, b""))
 
     async def past(self, request: Request) -> Response:
-        self.check(request, "predict")
-        task, identifier = request.path_params["task"], request.path_params["id"]
-        self.about(task)
+        """A task's prediction, or any where the route names no task."""
+        self.allow(request, "predict")
+        task, identifier = request.path_params.get("task"), request.path_params["id"]
+        if task is not None:
+            self.about(task)
         rows = request.query_params.get("rows", "some")
         if rows not in ("some", "all"):
             raise malformed(f'"rows" is some or all, not {shown(rows, 80)}.', "rows")
         try:
-            found = await asyncio.get_running_loop().run_in_executor(None, self.lineage, identifier)
+            found = await asyncio.get_running_loop().run_in_executor(None, self.lineage, identifier, task)
         except UnknownPrediction:
-            raise Rejected(404, f"No prediction has the id {shown(identifier, 80)}.", "id") from None
-        except StageFailed as failure:
-            raise Rejected(500, f"The past of {shown(identifier, 80)} cannot be told: {failure}") from None
-        if found["task"] != task:
-            raise Rejected(404, f"{task} has not given the prediction {shown(identifier, 80)}.", "id")
+            whose = "There is no" if task is None else f"{task} has given no"
+            raise Rejected(404, f"{whose} prediction with the id {shown(identifier, 80)}.", "id") from None
+        except StageFailed as failure:  # it names folders, which are not for everybody with a key
+            logger.error("The past of %s cannot be told: %s", identifier, failure)
+            raise Rejected(500, f"What made {shown(identifier, 80)} is gone; the services' log says what.") from None
         if rows == "some":
             found["training_rows"]["ids"] = found["training_rows"]["ids"][:SHOWN_ROWS]
         return reply(found)
@@ -168,17 +158,17 @@ class Gateway:
         return reply({"status": "ready", "tasks": sorted(self.workers.about)})
 
     async def show_metrics(self, request: Request) -> Response:
-        self.check(request, "admin")
+        self.allow(request, "admin")
         body, content_type = await self.seeing.exposition(self.workers, self.in_flight)
         return Response(body, media_type=content_type)
 
     async def overview(self, request: Request) -> Response:
         """The figures of ``/metrics`` and the state of the loop, for the page that shows them."""
-        self.check(request, "admin")
+        self.allow(request, "admin")
         return reply(await self.seeing.overview(self.workers))
 
     async def openapi(self, request: Request) -> Response:
-        self.check(request, "predict")
+        self.allow(request, "predict")
         documents = {}
         for task in sorted(self.workers.about):
             answer = await self.forwarding.ask(task, "GET", "/schema.json", {}, b"")
@@ -188,15 +178,19 @@ class Gateway:
 
     # --- what they share
 
-    def check(self, asked: HTTPConnection, scope: Scope | None) -> None:
+    def allow(self, asked: HTTPConnection, scope: Scope | None) -> None:
         """``Rejected`` unless a request, or a WebSocket's, may pass."""
+        self.check(asked.scope, asked.headers, scope)
+
+    def check(self, asked: ASGIScope, headers: Mapping[str, str], scope: Scope | None) -> None:
+        """The same of a request as ASGI has it."""
         if not self.access.authentication:
             try:
-                own_page(asked.headers)
+                own_page(headers)
             except ValueError:  # no address at all
                 raise Rejected(403, "The header Host or Origin is none that this machine has.", "origin") from None
-        client = asked.scope.get("client")
-        self.access.check(asked.headers.raw, scope, client[0] if client else None)
+        client = asked.get("client")
+        self.access.check(asked["headers"], scope, client[0] if client else None)
 
     @contextlib.contextmanager
     def counted(self, task: str = "", most: int = MOST_REQUESTS) -> Iterator[Callable[[int], None]]:
@@ -225,10 +219,19 @@ class Gateway:
             self.held_bytes -= held
 
     async def _body(self, request: Request, most_bytes: int, hold: Callable[[int], None]) -> bytes:
-        length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length[:20]) > most_bytes:
-            raise Rejected(413, f"The body is larger than {most_bytes:,} bytes.", "body")
-        return await read_body(request, most_bytes, hold)
+        check_length(request.headers.get("content-length", "0"), most_bytes)
+        return await read_body(request.receive, most_bytes, hold)
+
+    def count(self, task: str, route: str, status: int, seconds: float) -> None:
+        """A request that was answered; of tasks only those that there are, not all that are asked for."""
+        known = task if self._parts is not None and task in self.workers.table else ""
+        self.metrics.request(known, route, status, seconds)
+
+    def answered(self, task: str, target: Target) -> None:
+        """A prediction's request, by who answered it."""
+        route = self.workers.route(task)
+        role = "canary" if route and route.canary and route.canary.deployment == target.deployment else "champion"
+        self.metrics.answer(task, target.tag, role)
 
     def guarded(self, name: str, route: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Any]:
         """Errors become answers, every answer is counted."""
@@ -242,8 +245,7 @@ class Gateway:
                 response = refusal(refused)
                 response.headers.update(challenge(refused))
             task = request.path_params.get("task", "")
-            known = task if self._parts is not None and task in self.workers.table else ""
-            self.metrics.request(known, name, response.status_code, time.perf_counter() - started)
+            self.count(task, name, response.status_code, time.perf_counter() - started)
             return response
 
         return endpoint
@@ -259,15 +261,17 @@ class Gateway:
         return response
 
 
-def _told(request: Request) -> dict[str, str]:
-    return {name: value for name in _READ if (value := request.headers.get(name)) is not None}
+def _passed_on(answer: Answer) -> Response:
+    response = Response(answer.body, answer.status)
+    response.raw_headers[:0] = answer.headers
+    return response
 
 
-def _passed_on(answer: Answer, more: dict[str, str] | None = None) -> Response:
-    return Response(answer.body, answer.status, {**answer.headers, **(more or {})})
+async def _answered_before(_: Request) -> Response:
+    raise HTTPException(404)  # what is asked here, `PredictRoute` answers
 
 
-def create_app(gateway: Gateway) -> Starlette:
+def create_app(gateway: Gateway) -> ASGIApp:
     def get(path: str, route: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, gateway.guarded(path, route), methods=["GET"])
 
@@ -275,9 +279,10 @@ def create_app(gateway: Gateway) -> Starlette:
         return Route(path, gateway.guarded(path, route), methods=["POST"])
 
     routes: list[BaseRoute] = [
-        post("/v1/{task}/predict", gateway.predict),
+        Route(ROUTE, _answered_before, methods=["POST"]),  # so that another method is told which would do
         post("/v1/{task}/feedback", gateway.feedback),
         get("/v1/{task}/lineage/{id}", gateway.past),
+        get("/v1/lineage/{id}", gateway.past),
         get("/v1/{task}/schema", gateway.schema),
         WebSocketRoute("/v1/{task}/stream", StreamProxy(gateway).endpoint),
         get("/v1", gateway.tasks),
@@ -290,4 +295,4 @@ def create_app(gateway: Gateway) -> Starlette:
     ]
     app = Starlette(routes=routes, lifespan=gateway.lifespan, exception_handlers={HTTPException: gateway.refused})
     app.router.redirect_slashes = False
-    return app
+    return PredictRoute(gateway, app)

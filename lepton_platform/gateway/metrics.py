@@ -31,6 +31,7 @@ class Metrics:
         self.up = named(Gauge, "worker_up", "Does a worker answer?", "task", "role")
         self.in_flight = named(Gauge, "requests_in_flight", "Requests being answered.")
         self._known: dict[tuple[str, str, int], Any] = {}
+        self._answers: dict[tuple[str, str, str], Any] = {}  # a lock and a look-up saved for every request
 
     def request(self, task: str, route: str, status: int, seconds: float) -> None:
         known = self._known.get((task, route, status))
@@ -39,6 +40,12 @@ class Metrics:
             self._known[task, route, status] = known
         known[0].inc()
         known[1].observe(seconds)
+
+    def answer(self, task: str, model: str, role: str) -> None:
+        known = self._answers.get((task, model, role))
+        if known is None:
+            known = self._answers[task, model, role] = self.answered.labels(task, model, role)
+        known.inc()
 
     def render(self, workers: Iterable[Told] = (), more: "Iterable[Metric]" = ()) -> tuple[bytes, str]:
         """→ the exposition and its content type. ``more``: families that are told with it."""

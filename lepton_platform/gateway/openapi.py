@@ -45,8 +45,9 @@ def describe(services: Mapping[str, bytes], authentication: bool) -> Json:
             operation = told["paths"][route]["post"]
             operation |= {"operationId": f"{task}_{operation['operationId']}", "tags": [task]}
             paths[f"/v1/{task}{route}"] = {"post": operation}
-        paths[f"/v1/{task}/lineage/{{id}}"] = {"get": _lineage(task)}
+        paths[f"/v1/{task}/lineage/{{id}}"] = {"get": _lineage(f"{task}_lineage", task)}
         paths[f"/v1/{task}/schema"] = {"get": _get("The service's own description.", task, f"{task}_schema")}
+    paths["/v1/lineage/{id}"] = {"get": _lineage("lineage", None)}
     paths["/v1"] = {"get": _get("The tasks, and what answers for them.", None, "tasks")}
     paths["/openapi.json"] = {"get": _get("This document.", None, "openapi")}
     paths["/v1/overview"] = {"get": _get("The page /overview in figures; scope admin.", None, "overview")}
@@ -90,13 +91,13 @@ def _get(summary: str, tag: str | None, name: str, kind: str = "application/json
     return {"summary": summary, "operationId": name, "tags": [tag] if tag else [], "responses": responses}
 
 
-def _lineage(task: str) -> Json:
-    made = _get("From a prediction to everything that made it.", task, f"{task}_lineage")
+def _lineage(name: str, task: str | None) -> Json:
+    made = _get("From a prediction to everything that made it.", task, name)
     made["parameters"] = [
         {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
         {"name": "rows", "in": "query", "schema": {"enum": ["some", "all"]}, "description": "Of the training rows."},
     ]
-    made["responses"]["404"] = _error("No prediction of this task has that id.")
+    made["responses"]["404"] = _error("No prediction, or none of this task, has that id.")
     made["responses"]["422"] = _error("Malformed; the answer names the field.")
     made["responses"]["500"] = _error("What made it is gone, or cannot be read; the message says what.")
     return made

@@ -37,7 +37,7 @@ def lineage(settings: Settings) -> Any:
     """A prediction's past by its id. What it imports is imported now, and not within the first one's request."""
     from lepton_platform.pipeline.trace import trace
 
-    return lambda identifier: trace(settings, identifier)
+    return lambda identifier, task: trace(settings, identifier, task)
 
 
 async def tables(end: Callable[[], None]) -> AsyncIterator[Table]:

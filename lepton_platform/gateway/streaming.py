@@ -35,7 +35,7 @@ class StreamProxy:
         """Whatever happens, it is told to the client as far as there is one, and counted."""
         started, task = time.perf_counter(), socket.path_params["task"]
         try:
-            self.gateway.check(socket, "predict")
+            self.gateway.allow(socket, "predict")
             _check_origin(socket)
             with self.gateway.counted():
                 status = await self._pass(socket, task)

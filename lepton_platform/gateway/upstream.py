@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S = 4.0  # shorter than uvicorn's 5 s: the gateway lets go first, and no request meets a closing door
 CONNECT_S = 2.0
 TOGETHER_BYTES = 65_536  # head and body are copied into one write up to here
-_PASSED_ON = {
-    name.encode(): name for name in ("content-type", "retry-after", "x-prediction-id", "x-model", "allow")
-}
+_PASSED_ON = frozenset({b"content-type", b"retry-after", b"x-prediction-id", b"x-model", b"allow"})
 
 
 class Unreachable(Exception):
@@ -36,10 +34,10 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a worker answered, whole."""
+    """What a worker answered, whole. ``headers``: those that are passed on, as ASGI has them."""
 
     status: int
-    headers: dict[str, str]
+    headers: list[tuple[bytes, bytes]]
     body: bytes
 
 
@@ -56,7 +54,7 @@ class _Connection(asyncio.Protocol):
     def ask(self, head: bytes, body: bytes) -> "asyncio.Future[Answer]":
         """``OSError`` where the connection ends first, or no HTTP comes."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._headers: dict[str, str] = {}
+        self._headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
         if len(body) <= TOGETHER_BYTES:
@@ -76,9 +74,9 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        known = _PASSED_ON.get(name.lower())
-        if known is not None:
-            self._headers[known] = value.decode("latin-1")
+        name = name.lower()
+        if name in _PASSED_ON:
+            self._headers.append((name, value))
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)

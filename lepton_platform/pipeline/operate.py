@@ -10,7 +10,8 @@ from lepton_platform.pipeline.params import parse, task_params
 from lepton_platform.pipeline.run import exclusive
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import tree_hash
-from lepton_platform.settings import MARKER, Settings
+from lepton_platform.root import MARKER
+from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import load_part
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from lepton_platform.settings import MARKER
+from lepton_platform.root import MARKER
 from lepton_platform.stage import Params, StageFailed
 
 PROFILES = Path(__file__).parent / "profiles"

@@ -21,7 +21,8 @@ from lepton_platform.pipeline.ledger import Attempt, Ledger, git_commit, now
 from lepton_platform.pipeline.params import parse, stage_params
 from lepton_platform.pipeline.stages import Stage, get_stage
 from lepton_platform.pipeline.versioning import Versions, tree_hash
-from lepton_platform.settings import MARKER, Settings
+from lepton_platform.root import MARKER
+from lepton_platform.settings import Settings
 from lepton_platform.stage import Params, Progress, StageFailed, StageResult
 from lepton_platform.tasks import load_part
 

@@ -38,23 +38,23 @@ def _stage_entry(ledger: Ledger, task: str, stage: Stage, version: str) -> dict[
     return {"version": version, "made_by": _made_by(ledger.maker(task, stage.name, version))}
 
 
-def _prediction(settings: Settings, identifier: str) -> dict[str, Any]:
+def _prediction(settings: Settings, identifier: str, of: str | None) -> dict[str, Any]:
     """The log's row, with ``task`` and the ``feedback`` on it."""
-    found = find_prediction(settings, identifier)
+    found = find_prediction(settings, identifier, of)
     if found is None:
         raise UnknownPrediction(
-            f"No prediction has the id {identifier!r} in the logs of {settings.predictions_dir}. "
+            f"No prediction{f' of {of}' if of else ''} has the id {identifier!r} in the logs of {settings.predictions_dir}. "
             "An id is what `POST /predict` answered with."
         )
     return found
 
 
-def trace(settings: Settings, identifier: str) -> dict[str, Any]:
-    """One call: the prediction and its whole past.
+def trace(settings: Settings, identifier: str, of: str | None = None) -> dict[str, Any]:
+    """One call: the prediction and its whole past. ``of``: the task that must have given it; else any.
 
     ``UnknownPrediction`` where no log has the id, ``StageFailed`` where its past is gone.
     """
-    prediction = _prediction(settings, identifier)
+    prediction = _prediction(settings, identifier, of)
     task, tag = prediction.pop("task"), prediction["model"]
     deployment = Deployments(settings).by_tag(task, tag)
     place = Path(deployment.path) if deployment else settings.bentoml_home / "bentos" / tag.replace(":", "/")

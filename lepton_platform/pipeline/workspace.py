@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lepton_platform.pipeline import dvcfile
 from lepton_platform.pipeline.params import PROFILES, profile_names, workspace_tasks
-from lepton_platform.settings import MARKER, use_workspace
+from lepton_platform.root import MARKER
+from lepton_platform.settings import use_workspace
 from lepton_platform.stage import StageFailed
 
 DAGSTER_YAML = Path(__file__).parent / "dagster.yaml"

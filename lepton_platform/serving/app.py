@@ -96,7 +96,7 @@ class Service:
         drawn = bool(request.scope["query_string"]) and self._is_drawn(request)
         running = self.running
         with self.counted() as hold:
-            body = await read_body(request, api.MAX_BODY_BYTES, hold)
+            body = await read_body(request.receive, api.MAX_BODY_BYTES, hold)
             inputs, parts = await self._encode(running, body, content_type, drawn)
             del body
             self.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)
@@ -163,7 +163,7 @@ class Service:
         check_headers(request, ("application/json",), self.feedback_bytes)
         running = self.running
         with self.counted() as hold:
-            body = await read_body(request, self.feedback_bytes, hold)
+            body = await read_body(request.receive, self.feedback_bytes, hold)
 
             def work() -> int:
                 items = decode_feedback(body, self.labels, self.truth)

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from lepton_platform.serving.rejected import Rejected, malformed, too_large
 
@@ -23,13 +24,17 @@ def check_headers(request: Request, content_types: tuple[str, ...], most_bytes: 
         raise Rejected(415, "The charset must be utf-8.", "content-type")
     if request.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
         raise Rejected(415, "The body must not be compressed.", "content-encoding")
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length[:20]) > most_bytes:
-        raise _too_large(most_bytes)
+    check_length(request.headers.get("content-length", "0"), most_bytes)
     return given
 
 
-async def read_body(request: Request, most_bytes: int, hold: Callable[[int], None]) -> bytes:
+def check_length(announced: str, most_bytes: int) -> None:
+    """Refuse by the header content-length."""
+    if announced.isdecimal() and int(announced[:20]) > most_bytes:
+        raise _too_large(most_bytes)
+
+
+async def read_body(receive: Receive, most_bytes: int, hold: Callable[[int], None]) -> bytes:
     """The body, counted while it arrives: a length that lies, or none at all, changes nothing.
 
     ``hold`` is told of every part's bytes before they are kept, and may refuse them.
@@ -39,17 +44,21 @@ async def read_body(request: Request, most_bytes: int, hold: Callable[[int], Non
     timeout_s = max(BODY_TIMEOUT_S, most_bytes / SLOWEST_BYTES_S)
     try:
         async with asyncio.timeout(timeout_s):
-            async for part in request.stream():
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise malformed("The body ended before its length.", "body")
+                part: bytes = message.get("body", b"")
                 size += len(part)
                 if size > most_bytes:
                     raise _too_large(most_bytes)
                 hold(len(part))
                 parts.append(part)
+                more = message.get("more_body", False)
     except TimeoutError:
         raise Rejected(408, f"The body did not arrive within {timeout_s:g} s.", "body") from None
-    except ClientDisconnect:
-        raise malformed("The body ended before its length.", "body") from None
-    return b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(most_bytes: int) -> Rejected:

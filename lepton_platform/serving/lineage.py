@@ -10,10 +10,11 @@ from lepton_platform.serving.store import stored
 from lepton_platform.settings import Settings
 
 
-def find_prediction(settings: Settings, identifier: str) -> dict[str, Any] | None:
-    """The row of the log with this id, whichever task's, with ``task`` and the ``feedback`` on it; or ``None``."""
+def find_prediction(settings: Settings, identifier: str, of: str | None = None) -> dict[str, Any] | None:
+    """The row of the log with this id, with ``task`` and the ``feedback`` on it; or ``None``. ``of``: a task; else any."""
     folder, identifier = settings.predictions_dir, identifier.strip().lower()
-    for task in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []:
+    tasks = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for task in tasks if of is None else [of]:
         row = find(folder, task, identifier) or find(folder, task, identifier, MIRRORED)
         if row is not None:
             return {"task": task, **row, "feedback": _feedback(settings, task, identifier, row["at"])}

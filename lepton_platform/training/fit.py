@@ -28,6 +28,7 @@ from lepton_platform.training.checkpoint import (
     save_checkpoint,
 )
 from lepton_platform.training.devices import Precision
+from lepton_platform.training.loading import Part, load
 from lepton_platform.training.optimizer import build_optimizer, freeze, schedule, set_learning_rate, shrink, thaw
 from lepton_platform.training.params import TrainParams
 from lepton_platform.training.part import Learner, Samples
@@ -35,7 +36,7 @@ from lepton_platform.training.weights import snapshot
 from lepton_platform.training.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -114,16 +115,17 @@ class Fit:
         """Train to the end and leave the best weights in the network."""
         self._resume()
         self._share()
+        batches = load(self.train, self._parts(), self.params.loader_processes)
         saved = started = time.monotonic()
         losses: list[Tensor] = []
         while self.state.step < self.plan.total and not self.state.stopped_early:
             if self.later and self.state.step == self.thaw_step:
                 self._share()
-            batch = self._batch(self.state.step)
             begun = time.monotonic()
-            loss, norm = self._step(batch)
+            count = len(self._batch(self.state.step))
+            loss, norm = self._step(batches, count)
             losses.append(loss)
-            self.speed.rows += len(batch)
+            self.speed.rows += count
             done = self.state.step
             logs = done % self.params.log_every_steps == 0 or done == self.plan.total or self.plan.evaluates(done)
             if logs:
@@ -157,21 +159,31 @@ class Fit:
             self._order = epoch, order
         return self._order[1][within]
 
-    def _step(self, rows: NDArray) -> tuple[Tensor, Tensor]:
-        """Learn from the rows; returns this process's share of the mean loss, and the gradient's norm."""
+    def _parts(self) -> Iterator[Part]:
+        """What this process learns from, in order, from where the training stands to its end."""
+        for step in range(self.state.step, self.plan.total):
+            rows = self._batch(step)
+            parts = shares(rows, self.plan.parts)
+            # where there are fewer rows than processes, one row without weight keeps a process in step with the others
+            turns = range(self.world.rank, len(parts), self.world.size)
+            mine = [number for number in turns if len(parts[number]) or self.world.size > 1]
+            for number in mine:
+                some, seed = parts[number], mixed_seed(self.params.seed, step, number)
+                yield Part(some if len(some) else rows[:1], bool(len(some)), seed, number == mine[-1])
+
+    def _step(self, batches: Iterator[tuple[Part, Batch]], count: int) -> tuple[Tensor, Tensor]:
+        """Learn from a batch of ``count`` rows; returns this process's share of the mean loss, and the gradient's norm."""
         step = self.state.step
         factor = schedule(step, self.plan.total, self.params)
         set_learning_rate(self.optimizer, self.params.learning_rate * factor)
         self.shared.train()
-        parts = shares(rows, self.plan.parts)
-        mine = range(self.world.rank, len(parts), self.world.size)
         mean = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in mine:
-            if self.world.size == 1 and not len(parts[part]):
-                continue
-            last = part == mine[-1]
+        last = False
+        while not last:
+            part, batch = next(batches)
+            last = part.last
             with self._without_exchange(last):
-                mean += self._learn(rows, parts[part], mixed_seed(self.params.seed, step, part))
+                mean += self._learn(part, batch.to(self.device), count)
         self.scaler.unscale_(self.optimizer)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(trained, self.params.clip_norm or math.inf)
@@ -182,21 +194,16 @@ class Fit:
         self.state.step += 1
         return mean, norm
 
-    def _learn(self, rows: NDArray, part: NDArray, seed: int) -> Tensor:
-        """Add the gradients of a part of the batch; returns its share of the batch's mean loss."""
-        torch.manual_seed(seed)
-        # Where there are fewer rows than processes, one row without weight keeps a process in step with the others.
-        batch = self._fetch(self.train, part if len(part) else rows[:1])
+    def _learn(self, part: Part, batch: Batch, count: int) -> Tensor:
+        """Add the gradients of a part of a batch of ``count`` rows; returns its share of the batch's mean loss."""
+        torch.manual_seed(part.seed)
         with self.precision.autocast():
             outputs = self.shared(**batch.inputs)
-        loss = self.learner.losses(outputs, batch, self.params.label_smoothing).sum() / len(rows)
-        loss = loss * (1.0 if len(part) else 0.0)
+        loss = self.learner.losses(outputs, batch, self.params.label_smoothing).sum() / count
+        loss = loss * float(part.weight)
         # The processes' gradients are averaged: their sum is wanted.
         self.scaler.scale(loss * self.world.size).backward()
         return loss.detach().double()
-
-    def _fetch(self, samples: Samples, rows: NDArray) -> Batch:
-        return samples.batch(rows).to(self.device)
 
     def _without_exchange(self, last: bool) -> AbstractContextManager:
         """Gradients are exchanged once a step, with its last part."""
@@ -244,7 +251,7 @@ class Fit:
         sums: dict[str, float] = {}
         batches = by_size(samples.sizes, self.params.batch_rows * EVALUATION_BATCHES)
         for rows in batches[self.world.rank :: self.world.size] or batches[:1]:
-            batch = self._fetch(samples, rows)
+            batch = samples.batch(rows).to(self.device)
             with self.precision.autocast():
                 outputs = self.network(**batch.inputs)
             counts = self.world.rank < len(batches)  # with more processes than batches some only keep step

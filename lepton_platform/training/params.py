@@ -24,6 +24,11 @@ class TrainParams(Params):
         "that do nothing else, and far slower on shared ones: they wait for each other at every operation.",
     )
     processes: int | None = Field(None, ge=1, description="None: one for every visible GPU, one on a CPU.")
+    loader_processes: int = Field(
+        0,
+        ge=0,
+        description="That make batches ready meanwhile, each on a core of its own; the bits do not depend on it.",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="auto: float32 on a CPU, whatever it can do, so that its kind does not choose the model; on a GPU "

@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from lepton_platform.gateway import control
+from lepton_platform.root import MARKER
 from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams
-from lepton_platform.settings import MARKER, Settings
+from lepton_platform.settings import Settings
 from lepton_platform.tasks import load_part
 from tests.serving.conftest import build, frozen  # noqa: F401 - a fixture
 from tests.serving.models import WORDS, write_classifier, write_detector, write_model, write_speech

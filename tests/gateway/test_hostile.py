@@ -168,7 +168,7 @@ def test_without_a_key_every_operation_is_401_as_the_document_says(guarded: Guar
         == {label for label, status in seen if status == 200}
     )
     labels = {f"{method.upper()} {path}" for path, item in told["paths"].items() for method in item}
-    assert {label for label, _ in seen} == labels and len(labels) == 4 * len(TASKS) + 6
+    assert {label for label, _ in seen} == labels and len(labels) == 4 * len(TASKS) + 7
 
 
 def test_without_a_key_nothing_else_answers_but_the_page(guarded: Guarded) -> None:

@@ -99,6 +99,8 @@ def test_what_a_service_refuses_is_passed_on(gateway: Serving) -> None:
         ("GET", "/v1/sentiment/lineage/none", 404),
         ("GET", "/v1/sentiment/lineage/..%2f..%2fetc", 404),
         ("GET", "/v1/sentiment/lineage/x?rows=most", 422),
+        ("GET", "/v1/lineage/none", 404),
+        ("GET", "/v1/lineage/x?rows=most", 422),
     ],
 )
 def test_what_is_not_there_is_told(gateway: Serving, method: str, path: str, status: int) -> None:
@@ -147,7 +149,12 @@ def test_nothing_answers_without_a_key(guarded: Serving) -> None:
                 assert answer.status_code == 200
             else:
                 assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer", path
-    assert set(document["paths"]) >= {"/v1/sentiment/predict", "/v1/sentiment/feedback", "/v1/sentiment/lineage/{id}"}
+    assert set(document["paths"]) >= {
+        "/v1/sentiment/predict",
+        "/v1/sentiment/feedback",
+        "/v1/sentiment/lineage/{id}",
+        "/v1/lineage/{id}",
+    }
 
 
 def test_a_scope_is_for_what_it_says(guarded: Serving) -> None:

@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from lepton_platform.gateway import control
+from lepton_platform.root import MARKER
 from lepton_platform.serving.audit import changes
 from lepton_platform.serving.deployments import Deployment, Deployments
 from lepton_platform.serving.log_reader import MIRRORED, find, hours, read_rows
 from lepton_platform.serving.offers import shadow
 from lepton_platform.serving.rollouts import Rollouts
 from lepton_platform.serving.store import tag_of
-from lepton_platform.settings import MARKER
 from tests.gateway.conftest import Serving, new_settings, offer, serve
 from tests.gateway.load import Load, loaded
 from tests.serving.conftest import make_bento

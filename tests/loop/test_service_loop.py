@@ -41,6 +41,14 @@ def up(built: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         shutil.rmtree(folder)
 
 
+TRACE = """\
+import json, sys
+from lepton_platform.pipeline.trace import trace
+from lepton_platform.settings import get_settings
+print(json.dumps(trace(get_settings(), sys.argv[1])))
+"""
+
+
 def address(workspace: Workspace, task: str) -> str:
     return f"http://127.0.0.1:{workspace.ports['LEPTON_SERVICE_PORT']}/v1/{task}"
 
@@ -73,7 +81,10 @@ def test_the_gateway_tells_the_same_past(up: Workspace, task: str, tmp_path: Pat
     (one,) = json.loads(up.output("lepton", "predict", task, given, "--json"))["predictions"]
     answer = httpx.get(f"{address(up, task)}/lineage/{one['id']}?rows=all", timeout=60)
     assert answer.status_code == 200, answer.text
-    assert answer.json() == json.loads(up.output("lepton", "trace", one["id"], "--json"))
+    told = json.loads(up.output("lepton", "trace", one["id"], "--json"))  # by the gateway, too
+    assert answer.json() == told == json.loads(up.output(sys.executable, "-c", TRACE, one["id"]))
+    anyone = httpx.get(f"{address(up, 'lineage')}/{one['id']}?rows=all", timeout=60)
+    assert anyone.json() == told
     some = httpx.get(f"{address(up, task)}/lineage/{one['id']}", timeout=60).json()["training_rows"]
     assert some["count"] == answer.json()["training_rows"]["count"] and len(some["ids"]) == min(some["count"], 100)
     assert httpx.get(f"{address(up, task)}/lineage/01a20d4c-c5bc-7471-b97d-133fa2be7c71", timeout=60).status_code == 404
@@ -81,7 +92,9 @@ def test_the_gateway_tells_the_same_past(up: Workspace, task: str, tmp_path: Pat
 
 def test_what_serves_and_since_when(up: Workspace):
     told = json.loads(up.output("lepton", "deployments", "--json"))
-    assert {task: [d["state"] for d in found["live"]] for task, found in told.items()} == {t: ["champion"] for t in TASKS}
+    assert {task: [d["state"] for d in found["live"]] for task, found in told.items()} == {
+        t: ["champion"] for t in TASKS
+    }
     assert all(found["audit"][-1]["action"] == "promoted" for found in told.values())
     assert up.call("lepton", "rollback", TASKS[0], code=1)
     assert "champion" in up.output("lepton", "deployments", TASKS[0])
@@ -188,7 +201,12 @@ def test_drift_asks_for_one_retrain_and_not_two(up: Workspace, cache_dir: Path):
         told = [event["what"] for event in json.loads(up.output("lepton", "history", task, "--json"))]
         kinds = [what for what in told if not what.startswith(("promoted", "labels"))]
         assert kinds.count("alert: drift") == 1, "several checks, one alarm"
-        assert kinds.index("trained") < kinds.index("judged") < kinds.index("alert: drift") < kinds.index("retrain asked for")
+        assert (
+            kinds.index("trained")
+            < kinds.index("judged")
+            < kinds.index("alert: drift")
+            < kinds.index("retrain asked for")
+        )
     up.call(sys.executable, "-c", MATERIALIZE, *assets)  # alarms again
     time.sleep(70)  # two ticks of the sensor, and more
     assert requests(up) == TASKS

@@ -30,12 +30,13 @@ class Points:
     points: np.ndarray
     targets: np.ndarray
     sizes: np.ndarray
+    jitter: float = 0.0  # as the views of a picture: drawn for every batch
 
     def batch(self, rows):
         chosen = torch.from_numpy(np.asarray(rows, np.int64))
-        return Batch(
-            {"points": torch.from_numpy(self.points)[chosen]}, {"side": torch.from_numpy(self.targets)[chosen]}
-        )
+        points = torch.from_numpy(self.points)[chosen]
+        moved = points + self.jitter * torch.randn(points.shape) if self.jitter else points
+        return Batch({"points": moved}, {"side": torch.from_numpy(self.targets)[chosen]})
 
 
 class Blobs(OneGraph):
@@ -43,7 +44,7 @@ class Blobs(OneGraph):
     labels = ("left", "right")
 
     def configure(self, network, rows, folder, cache):
-        return {"dropout": network.get("dropout", 0.0), "labels": list(self.labels)}
+        return {"dropout": 0.0, "jitter": 0.0, **network, "labels": list(self.labels)}
 
     def build(self, config):
         return Net(config["dropout"])
@@ -53,7 +54,8 @@ class Blobs(OneGraph):
 
     def encode(self, config, folder, rows, *, training=False):
         points = np.stack([rows["x"].to_numpy(), rows["y"].to_numpy()], 1).astype(np.float32)
-        return Points(points, rows["side"].to_numpy().astype(np.int64), np.arange(rows.num_rows) % 7)
+        sizes, jitter = np.arange(rows.num_rows) % 7, config["jitter"] if training else 0.0
+        return Points(points, rows["side"].to_numpy().astype(np.int64), sizes, jitter)
 
     def losses(self, outputs, batch, label_smoothing):
         return F.cross_entropy(outputs, batch.targets["side"], reduction="none", label_smoothing=label_smoothing)

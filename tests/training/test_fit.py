@@ -87,13 +87,17 @@ def test_micro_batches_change_no_loss(run, dropout):
     assert difference < 1e-5 if not dropout else difference > 1e-5  # each part draws its own dropout
 
 
-def test_stopped_anywhere_it_ends_with_the_same_bytes(run, tmp_path):
-    whole, _, _ = run("whole")
+@pytest.mark.parametrize("loaders", [0, 1, 2])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(run, tmp_path, loaders):
+    """Whoever makes the batches; what is drawn for them is the same."""
+    drawn = {"network": {"dropout": 0.3, "jitter": 0.5}, "micro_batches": 2}
+    whole, _, _ = run("whole", **drawn)
     for stop_at in (1, 10, 27):
         scratch = tmp_path / f"stopped-{stop_at}"
+        options = {**drawn, "scratch": scratch, "checkpoint_every_s": 0, "loader_processes": loaders}
         with pytest.raises(KeyboardInterrupt):
-            run("stopped", stop_at=stop_at + 1, scratch=scratch, checkpoint_every_s=0)
-        again, _, seen = run("stopped", scratch=scratch, checkpoint_every_s=0)
+            run("stopped", stop_at=stop_at + 1, **options)
+        again, _, seen = run("stopped", **options)
         assert seen[0][0] == stop_at + 1 or seen[0][0] == stop_at + 2  # not from the start
         for name in ("model.safetensors", "history.json", "config.json"):
             assert (again / name).read_bytes() == (whole / name).read_bytes(), (stop_at, name)
