@@ -8,9 +8,8 @@ calls it drift where half of the columns drifted.
 
 import argparse
 import hashlib
-import inspect
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,21 @@ from numpy.typing import NDArray
 from benchmarks.drift_pools import Pools, pools, split
 from benchmarks.report import Others, machine, table, write_section
 from lepton_platform.data.dataset import Dataset
-from lepton_platform.monitoring import calibration, distances
 from lepton_platform.monitoring import drift as check
-from lepton_platform.monitoring import reference as references
-from lepton_platform.monitoring.reference import Reference
+from lepton_platform.monitoring.reference import (
+    Reference,
+    ReferenceParams,
+    References,
+    held_out_answers,
+    load,
+    measure,
+    save,
+)
 from lepton_platform.monitoring.signals import Signals
+from lepton_platform.monitoring.sketches import Sketches
+from lepton_platform.pipeline.code import code_hash
 from lepton_platform.pipeline.params import section
+from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.settings import Settings, use_workspace
 from lepton_platform.tasks import load_part
 
@@ -40,26 +48,22 @@ HELD_OUT_ROWS, WHOLE_GROUPS = "held-out rows", "held-out rows, whole groups"
 class Judge:
     """The references of a task as the check has them."""
 
-    inputs: Reference
-    answers: Reference
+    known: References
     params: check.DriftParams
 
-    def distances(self, current: Signals, rows: NDArray[np.int_]) -> dict[str, tuple[float, float]]:
-        """Signal → its distance in this window and its limit."""
-        found: dict[str, tuple[float, float]] = {}
-        for known in (self.inputs, self.answers):
-            limits = calibration.for_size(known.thresholds, len(rows)) if known.thresholds else {}
-            for name, limit in limits.items():
-                old, new = (values_of(signals)[name] for signals in (known.signals, current))
-                measure = distances.ks_distance if old.dtype.kind == "f" else distances.total_variation
-                found[name] = measure(old, new[rows]), max(limit, self.params.min_distance)
-        return found
+    def drifted(self, current: Signals, rows: NDArray[np.int_]) -> list[str]:
+        """The signals that alarm in this window."""
+        numbers = {name: values[rows] for name, values in current.numbers.items()}
+        window = Signals(numbers, {name: values[rows] for name, values in current.classes.items()})
+        both = (self.known.inputs, self.known.answers)
+        found = [one for known in both for one in check.judged(known, window, Sketches(), self.params)]
+        return [one.name for one in found if one.drifted]
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """What Evidently is given as its reference: the signals that ours judges."""
         return {
             name: values_of(known.signals)[name]
-            for known in (self.inputs, self.answers)
+            for known in (self.known.inputs, self.known.answers)
             for name in next(iter(known.thresholds.values()), {})
         }
 
@@ -102,42 +106,43 @@ class Evidently:
         return Report([DataDriftPreset()]).run(now, then).dict()["metrics"][0]["value"]["share"]
 
 
-def kept(rows: pa.Table, task: str, kind: str, cache: Path) -> Signals:
-    """The part's signals of the rows, from the cache where the same code has made them of the same rows."""
-    part = load_part(task, "drift")
-    digest = hashlib.sha256(references.content_hash(rows).encode())
-    package = Path(inspect.getfile(references)).parents[1]
-    for path in sorted([*(package / f"tasks/{task}").glob("*.py"), *(package / "data").glob("*statistics.py")]):
-        digest.update(path.read_bytes())
-    path = cache / "benchmarks" / f"drift-{task}-{kind}-{digest.hexdigest()[:16]}.parquet"
-    known = references.load(path)
-    if known is None:
-        made = part.inputs(rows, cache) if kind == "inputs" else part.answers(rows)
-        known = Reference(made, {})
-        references.save(known, path)
-    return known.signals
+class Kept:
+    """The task's part, whose signals are kept in the cache: the same code has made them of the same rows."""
+
+    def __init__(self, task: str, cache: Path) -> None:
+        self.part, self.task, self.cache = load_part(task, "drift"), task, cache
+        self.GROUP: str | None = self.part.GROUP
+        if hasattr(self.part, "reference"):
+            self.reference = self.part.reference
+
+    def inputs(self, rows: pa.Table, downloads: Path) -> Signals:
+        return self._kept(rows, "inputs", lambda: self.part.inputs(rows, downloads))
+
+    def answers(self, rows: pa.Table) -> Signals:
+        return self._kept(rows, "answers", lambda: self.part.answers(rows))
+
+    def _kept(self, rows: pa.Table, kind: str, make: Callable[[], Signals]) -> Signals:
+        digest = hashlib.sha256(f"{kind} {code_hash(get_stage('reference'), self.task)}".encode())
+        sink = pa.BufferOutputStream()
+        plain = rows.replace_schema_metadata(None).combine_chunks()
+        with pa.ipc.new_stream(sink, plain.schema) as writer:
+            writer.write_table(plain)
+        digest.update(sink.getvalue())
+        folder = self.cache / "benchmarks" / f"drift-{self.task}-{digest.hexdigest()[:16]}"
+        if not folder.is_dir():
+            made = Reference(make(), {}, 1)
+            save(References(made, made), folder)
+        return load(folder).inputs.signals
 
 
-def reference(rows: pa.Table, task: str, kind: str, params: check.DriftParams, cache: Path) -> Reference:
-    part = load_part(task, "drift")
-    sampled, groups = references.sample(rows, references.groups_of(rows, part.GROUP), params.max_reference_rows)
-    if hasattr(part, "reference"):
-        sampled = part.reference(sampled)
-        groups = references.groups_of(sampled, part.GROUP)
-    chosen = {name: getattr(params, name) for name in ("neighbours", "windows", "min_rows", "seed")}
-    found = kept(sampled, task, kind, cache)
-    return references.build(found, groups, false_alarm_rate=params.false_alarm_rate / 2, **chosen)
-
-
-def judge_of(task: str, settings: Settings) -> Judge:
+def judge_of(task: str, settings: Settings, part: Kept) -> Judge:
+    chosen = section(settings.workspace, task, "reference", ReferenceParams)
     params = section(settings.workspace, task, "drift", check.DriftParams)
-    assert isinstance(params, check.DriftParams)
-    part, workspace, cache = load_part(task, "drift"), settings.workspace, settings.cache_dir
-    said = Dataset(workspace / f"models/{task}/compressed/predictions").read()
-    answers = check.held_out_answers(said, split(workspace, task, "test"), part.GROUP)
-    train = split(workspace, task, "train")
-    inputs = reference(train, task, "inputs", params, cache)
-    return Judge(inputs, reference(answers, task, "answers", params, cache), params)
+    assert isinstance(params, check.DriftParams) and isinstance(chosen, ReferenceParams)
+    said = Dataset(settings.workspace / f"models/{task}/compressed/predictions").read()
+    answers = held_out_answers(said, split(settings.workspace, task, "test"), part.GROUP)
+    train = split(settings.workspace, task, "train")
+    return Judge(measure(train, answers, part, chosen, settings.cache_dir), params)  # pyright: ignore[reportArgumentType]
 
 
 def windows(pool: int, count: int, again: bool, groups: list[str] | None = None) -> Iterator[NDArray[np.int_]]:
@@ -156,7 +161,8 @@ def windows(pool: int, count: int, again: bool, groups: list[str] | None = None)
 
 def alarms(task: str, settings: Settings) -> tuple[list[list[str]], str]:
     """A line a kind of window: alarms of ours and of Evidently's, and the signals that raised ours most."""
-    found, judge = pools(task, settings.workspace, settings.cache_dir), judge_of(task, settings)
+    found, part = pools(task, settings.workspace, settings.cache_dir), Kept(task, settings.cache_dir)
+    judge = judge_of(task, settings, part)
     other = Evidently(judge.columns())
     kinds: dict[str, tuple[pa.Table, int, list[str] | None]] = {HELD_OUT_ROWS: (found.held_out, HELD_OUT, None)}
     if found.groups and not found.again:
@@ -164,18 +170,18 @@ def alarms(task: str, settings: Settings) -> tuple[list[list[str]], str]:
     kinds |= {name: (rows, SHIFTED, None) for name, rows in found.shifts.items()}
     lines, agreed = [], [0, 0]
     for name, (rows, count, groups) in kinds.items():
-        current = watched(task, judge, found, rows, settings.cache_dir)
+        current = watched(part, judge, found, rows, settings.cache_dir)
         line, same = _line(name, windows(rows.num_rows, count, found.again, groups), count, judge, other, current)
         lines.append([task, *line])
         agreed = [agreed[0] + same[0], agreed[1] + same[1]]
     return lines, f"{task}: {found.note}; the preset itself agreed on {agreed[0]} of {agreed[1]} windows."
 
 
-def watched(task: str, judge: Judge, found: Pools, rows: pa.Table, cache: Path) -> Signals:
-    one = judge.inputs.watched(kept(rows, task, "inputs", cache), judge.params.neighbours)
+def watched(part: Kept, judge: Judge, found: Pools, rows: pa.Table, cache: Path) -> Signals:
+    one = judge.known.inputs.watched(part.inputs(rows, cache))
     if not found.answered:
         return one
-    other = kept(rows, task, "answers", cache)
+    other = part.answers(rows)
     return Signals({**one.numbers, **other.numbers}, {**one.classes, **other.classes})
 
 
@@ -193,7 +199,7 @@ def _line(
     ours = theirs = same = 0
     by_signal: dict[str, int] = {}
     for number, rows in enumerate(drawn):
-        far = [n for n, (distance, limit) in judge.distances(current, rows).items() if distance > limit]
+        far = judge.drifted(current, rows)
         ours += bool(far)
         for signal in far:
             by_signal[signal] = by_signal.get(signal, 0) + 1
