@@ -8,6 +8,7 @@ import dagster as dg
 
 from lepton_platform.components.dead_runs import mark_process
 from lepton_platform.pipeline import operate
+from lepton_platform.pipeline.served import HOUR
 from lepton_platform.pipeline.versioning import tree_hash
 from lepton_platform.settings import get_settings
 from lepton_platform.stage import StageFailed
@@ -92,7 +93,9 @@ def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
         from lepton_platform.serving.compaction import compact_hour
 
         start = context.partition_time_window.start
-        path = compact_hour(get_settings().predictions_dir, task, start.strftime(operate.HOUR))
+        hour = start.strftime(HOUR)
+        path = compact_hour(get_settings().predictions_dir, task, hour)
+        operate.count_served(get_settings(), task, hour)
         rows = pq.read_metadata(path).num_rows if path.is_file() else 0
         return dg.MaterializeResult(metadata={"dagster/row_count": rows, "file": dg.MetadataValue.path(str(path))})
 
@@ -118,7 +121,7 @@ def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsD
             found = operate.check_drift(get_settings(), task, timedelta(hours=window_hours), datetime.now(UTC))
         except StageFailed as failure:
             raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
-        figures = {"state": found.state, "why": found.why, "rows": found.n_current, "share": found.share}
+        figures = {"state": found.state, "why": found.why, "rows": found.n_served, "share": found.share}
         report = {"report": dg.MetadataValue.path(found.html)} if found.html else {}
         signals = {s.name: dg.MetadataValue.float(s.distance) for s in found.signals}
         result = dg.AssetCheckResult(
