@@ -1,8 +1,8 @@
 """Alerts: what people are told once when it begins and once when it is over, by log, webhook and e-mail.
 
-An alert is a row: a task, a kind (``drift``, ``rollout``), open until it is resolved; a unique index keeps one of a kind
-open. What was seen again while it is open is counted and not told. Each channel is told of each beginning and each end at
-least once: what could not be sent is sent with the next word, or by ``deliver``.
+An alert is a row: a task, a kind (``drift``, ``quality``, ``rollout``), open until it is resolved; a unique index keeps
+one of a kind open. What was seen again while it is open is counted and not told. Each channel is told of each beginning
+and each end at least once: what could not be sent is sent with the next word, or by ``deliver``.
 """
 
 import logging
@@ -17,7 +17,7 @@ from lepton_platform.database import engine
 from lepton_platform.monitoring.channels import Channel, channels
 from lepton_platform.settings import Settings
 
-Kind = Literal["drift", "rollout"]
+Kind = Literal["drift", "quality", "rollout"]
 MOST_TRIED = 100  # alerts whose words a call looks at, the latest: older ones that could not be told stay untold
 logger = logging.getLogger("lepton.alerts")
 
