@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lepton_platform.rehearsal.client import Row, User
-from lepton_platform.rehearsal.shifts import Shift, shift_of, unseen
+from lepton_platform.rehearsal.shifts import shift_of, unseen
 from lepton_platform.rehearsal.timeline import Timeline
 from lepton_platform.settings import MARKER, Settings
 from lepton_platform.stage import Progress, StageFailed
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
 
 READY_S, ROLLOUT_S = 120.0, 240.0
 Watch = Callable[[str, str], Progress]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Rows: as usual; of the new kind with what is true of them; of the new kind that only the figures are made of."""
-
-    ordinary: int = 200
-    labelled: int = 1_200
-    probe: int = 600
-    clients: int = 4
 
 
 @dataclass
@@ -54,10 +44,10 @@ class Ending:
 class Play:
     """One task in a scratch workspace; ``build`` and ``serving`` come first."""
 
-    def __init__(self, settings: Settings, task: str, timeline: Timeline, watch: Watch, sizes: Sizes | None = None):
+    def __init__(self, settings: Settings, task: str, timeline: Timeline, watch: Watch) -> None:
         self.settings, self.task, self.timeline, self.watch = settings, task, timeline, watch
-        self.sizes = sizes or Sizes()
-        self.shift: Shift = shift_of(task)
+        self.shift = shift_of(task)
+        self.sizes = self.shift.sizes
         self.user = User("", task)
 
     def build(self) -> None:
@@ -66,7 +56,8 @@ class Play:
         began = time.monotonic()
         self._materialize(*stage_names(), "online_features", "deployment")
         champion = self.champion()
-        self.timeline.add("built", f"{champion.tag} serves.", seconds=round(time.monotonic() - began, 1))
+        seconds = round(time.monotonic() - began, 1)
+        self.timeline.add("built", f"{champion.tag} serves.", seconds=seconds, stages_s=self._stage_seconds())
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -102,6 +93,12 @@ class Play:
             raise StageFailed(ended.failures[0])
         return ended.ran
 
+    def _stage_seconds(self) -> dict[str, float]:
+        """How long the latest run of each stage took."""
+        from lepton_platform.pipeline.ledger import Ledger
+
+        return {one.stage: round(one.seconds, 1) for one in Ledger(self.settings).attempts(self.task)}
+
     def check_drift(self) -> bool:
         """The asset ``drift`` with its check, as its schedule runs it; has it failed?"""
         from lepton_platform.monitoring.alerts import Alerts
@@ -126,7 +123,8 @@ class Play:
         for failure in ended.failures:
             raise StageFailed(failure)
         ran = ", ".join(sorted(name.partition("/")[2] for name in ended.ran))
-        self.timeline.add("retrained", f"Ran: {ran}.", seconds=round(time.monotonic() - began, 1))
+        seconds = round(time.monotonic() - began, 1)
+        self.timeline.add("retrained", f"Ran: {ran}.", seconds=seconds, stages_s=self._stage_seconds())
 
     def ask_on_schedule(self) -> None:
         """The schedule's word, as at its hour."""
@@ -141,7 +139,7 @@ class Play:
         from lepton_platform.pipeline.stages import get_stage
 
         folder = {name: self.settings.path(get_stage(name).path(self.task)) for name in ("raw", "dataset")}
-        column = self.shift.truth or load_part(self.task, "preprocess").LABEL
+        column = self.shift.truth
         rows = Dataset(folder["dataset"] / "train").read(["id", column])
         truths = rows[column].to_pylist()
         random.Random(0).shuffle(truths)
