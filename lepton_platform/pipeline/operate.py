@@ -85,6 +85,7 @@ def deploy(
         task,
         bento=bento or _built(settings, task),
         test=settings.path(get_stage("dataset").path(task), "test"),
+        recent=settings.path(get_stage("dataset").path(task), "production"),
         params=rollout,
         judge=load_part(task, "metrics").EVALUATOR,
         run_id=run_id,
