@@ -151,6 +151,8 @@ def settings() -> str:
 
 def parameters() -> str:
     from lepton_platform.monitoring.drift import DriftParams
+    from lepton_platform.monitoring.quality import FeedbackParams
+    from lepton_platform.monitoring.retraining import RetrainParams
     from lepton_platform.pipeline.stages import STAGES
 
     lines = []
@@ -165,6 +167,9 @@ def parameters() -> str:
             lines += [f"### {title}", "", *fields(found, without=model)]
     lines += ["## drift", "", "Of the drift check, which is not part of the reproducible graph.", ""]
     lines += fields(DriftParams)
+    lines += ["## feedback", "", "Of what people say of the answers; not part of the reproducible graph.", ""]
+    lines += fields(FeedbackParams)
+    lines += ["## retrain", "", "When to retrain; not part of the reproducible graph.", "", *fields(RetrainParams)]
     return page(
         "Parameters",
         "`params.yaml` has one mapping a task, in it one section a stage. A section may be empty: what is not said has",

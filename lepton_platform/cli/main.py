@@ -15,6 +15,7 @@ from lepton_platform.cli import (
     history,
     keys,
     predict,
+    rehearse,
     run,
     serve,
     status,
@@ -59,6 +60,7 @@ app.command("deployments")(deployments.deployments)
 app.command("predict")(predict.predict)
 app.command("history")(history.history)
 app.command("trace")(trace.trace)
+app.command("rehearse")(rehearse.rehearse)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(data.app, name="data")

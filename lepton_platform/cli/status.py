@@ -63,8 +63,17 @@ def task_statuses(settings: "Settings", tasks: list[str]) -> dict[str, dict[str,
             "stages": _stages(settings, task, recorded[task]),
             "metrics": _metrics(settings, task),
             "deployed": serving.tag if serving else None,
+            "served_quality": _served_quality(settings, task),
         }
     return found
+
+
+def _served_quality(settings: "Settings", task: str) -> dict[str, Any] | None:
+    """What was found last of how good the answers are by what people said of them."""
+    from lepton_platform.monitoring.quality_book import QualityBook
+
+    found = QualityBook(settings).of(task, 1)
+    return found[0].as_dict() if found else None
 
 
 def key_metric(metrics: dict[str, float]) -> str:
@@ -108,3 +117,5 @@ def status(
             if row["message"]:
                 console().print(f"{stage}: {row['message']}", style="red", markup=False)
         console().print(f"deployed: {values['deployed'] or 'nothing'}")
+        if values["served_quality"]:
+            console().print(f"served: {values['served_quality']['why']}", markup=False, highlight=False)

@@ -6,6 +6,7 @@ import socket
 import dagster as dg
 
 PID_TAG, HOST_TAG = "lepton/pid", "lepton/host"
+DEAD_TAG = "lepton/dead"  # of a run that ended with its process and not by what it did
 
 
 def _alive(pid: int) -> bool:
@@ -31,6 +32,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         pid = run.tags.get(PID_TAG, "")
         if run.tags.get(HOST_TAG) != socket.gethostname() or not pid.isdigit() or _alive(int(pid)):
             continue
+        instance.add_run_tags(run.run_id, {DEAD_TAG: "true"})
         instance.report_run_failed(run, "Its process is gone; a later run found it.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         ended.append(run.run_id)

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from lepton_platform.components import stage_asset
+from lepton_platform.components import retraining, stage_asset
 from lepton_platform.components.dead_runs import HOST_TAG, PID_TAG, end_dead_runs
 from lepton_platform.components.sync import sync
+from lepton_platform.monitoring.retraining import RetrainBook
 from lepton_platform.pipeline.ended import Ended
 from lepton_platform.pipeline.params import workspace_tasks
 from lepton_platform.pipeline.synced import mark_synced
@@ -55,15 +56,24 @@ def _execute(
     instance: dg.DagsterInstance, definitions: dg.Definitions, selected: list[str], force: bool, watch: Watch
 ) -> Ended:
     job = definitions.resolve_implicit_global_asset_job_def()
-    tags = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), stage_asset.FORCE_TAG: str(force).lower()}
     stage_asset.watcher = watch
-    result = job.execute_in_process(
+    tags = {stage_asset.FORCE_TAG: str(force).lower()}
+    return _ended(_in_process(job, instance, tags, [dg.AssetKey(name.split("/")) for name in selected]))
+
+
+def _in_process(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, tags: dict[str, str], selected: list[dg.AssetKey] | None = None
+) -> dg.ExecuteInProcessResult:
+    return job.execute_in_process(
         instance=instance,
-        asset_selection=[dg.AssetKey(name.split("/")) for name in selected],
+        asset_selection=selected,
         raise_on_error=False,
-        tags=tags,
+        tags={PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), **tags},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the UI keeps every line
     )
+
+
+def _ended(result: dg.ExecuteInProcessResult) -> Ended:
     ran = set()
     for event in result.get_asset_materialization_events():
         materialization = event.step_materialization_data.materialization
@@ -71,6 +81,36 @@ def _execute(
         if reused is None or not reused.value:
             ran.add("/".join(materialization.asset_key.path))
     return Ended(ran, [_words(event) for event in result.all_events if event.is_step_failure])
+
+
+def tick(
+    settings: Settings, definitions: dg.Definitions, task: str, watch: Watch, cooldown_hours: float = 0.0
+) -> Ended | str:
+    """One look of the task's retraining sensor, as the daemon's, and the run that it asks for, in this process.
+
+    Where it asks for none, why.
+    """
+    with _instance(settings) as instance:
+        end_dead_runs(instance)
+        jobs = retraining.jobs(task)
+        sensor = retraining.retrain_sensor(task, jobs, cooldown_hours)
+        repository = definitions.get_repository_def()
+        with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+            found = sensor.evaluate_tick(context)
+        if not found.run_requests:
+            return found.skip_message or "Nothing was asked for."
+        stage_asset.watcher = watch
+        _sync(settings, instance)
+        job = definitions.resolve_job_def(f"{task}_retrain")
+        ended = _ended(_in_process(job, instance, dict(found.run_requests[0].tags)))
+        sensor_done(instance, settings, task)
+        mark_synced(settings)
+    return ended
+
+
+def sensor_done(instance: dg.DagsterInstance, settings: Settings, task: str) -> None:
+    """What became of the request is noted at once."""
+    retraining.close_ended(instance, RetrainBook(settings), task)
 
 
 def _words(event: dg.DagsterEvent) -> str:

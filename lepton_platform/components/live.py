@@ -8,12 +8,15 @@ import dagster as dg
 
 from lepton_platform.components.dead_runs import mark_process
 from lepton_platform.pipeline import operate
+from lepton_platform.pipeline.feedback import check_quality
+from lepton_platform.pipeline.served import HOUR
 from lepton_platform.pipeline.versioning import tree_hash
 from lepton_platform.settings import get_settings
 from lepton_platform.stage import StageFailed
 
 LABELS, ONLINE, DEPLOYMENT, PREDICTIONS, DRIFT = "labels", "online_features", "deployment", "predictions", "drift"
-DRIFT_CHECK = "no_drift"
+SERVED_QUALITY = "served_quality"
+DRIFT_CHECK, QUALITY_CHECK = "no_drift", "as_good_as_tested"
 FIRST_HOUR = "2026-01-01-00:00"
 HOURS = dg.HourlyPartitionsDefinition(start_date=FIRST_HOUR, end_offset=1)  # the hour that is going on counts
 
@@ -92,7 +95,9 @@ def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
         from lepton_platform.serving.compaction import compact_hour
 
         start = context.partition_time_window.start
-        path = compact_hour(get_settings().predictions_dir, task, start.strftime(operate.HOUR))
+        hour = start.strftime(HOUR)
+        path = compact_hour(get_settings().predictions_dir, task, hour)
+        operate.count_served(get_settings(), task, hour)
         rows = pq.read_metadata(path).num_rows if path.is_file() else 0
         return dg.MaterializeResult(metadata={"dagster/row_count": rows, "file": dg.MetadataValue.path(str(path))})
 
@@ -118,7 +123,7 @@ def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsD
             found = operate.check_drift(get_settings(), task, timedelta(hours=window_hours), datetime.now(UTC))
         except StageFailed as failure:
             raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
-        figures = {"state": found.state, "why": found.why, "rows": found.n_current, "share": found.share}
+        figures = {"state": found.state, "why": found.why, "rows": found.n_served, "share": found.share}
         report = {"report": dg.MetadataValue.path(found.html)} if found.html else {}
         signals = {s.name: dg.MetadataValue.float(s.distance) for s in found.signals}
         result = dg.AssetCheckResult(
@@ -134,11 +139,49 @@ def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsD
     return drift
 
 
-def assets(task: str, owners: list[str], window_hours: float) -> list[dg.AssetsDefinition]:
+def served_quality_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsDefinition:
+    about = f"How good the answers of the last {window_hours:g} hours were by what people said of them since."
+    key = dg.AssetKey([task, SERVED_QUALITY])
+    said = "Not below what the frozen test said, beyond the intervals."
+
+    @_asset(
+        task,
+        SERVED_QUALITY,
+        owners,
+        {"python"},
+        [PREDICTIONS],
+        about,
+        check_specs=[dg.AssetCheckSpec(QUALITY_CHECK, asset=key, description=said)],
+    )
+    def served_quality(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        mark_process(context.instance, context.run_id)
+        try:
+            found = check_quality(get_settings(), task, timedelta(hours=window_hours), datetime.now(UTC))
+        except StageFailed as failure:
+            raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
+        plain = {name: value for name, value in found.as_dict().items() if value is not None and name != "counts"}
+        figures = {**plain, **vars(found.counts)}
+        result = dg.AssetCheckResult(
+            check_name=QUALITY_CHECK,
+            asset_key=key,
+            passed=not found.failed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=found.why,
+            metadata=figures,
+        )
+        yield dg.MaterializeResult(metadata=figures, check_results=[result])
+
+    return served_quality
+
+
+def assets(
+    task: str, owners: list[str], window_hours: float, quality_window_hours: float = 168.0
+) -> list[dg.AssetsDefinition]:
     return [
         labels_asset(task, owners),
         online_features_asset(task, owners),
         deployment_asset(task, owners),
         predictions_asset(task, owners),
         drift_asset(task, owners, window_hours),
+        served_quality_asset(task, owners, quality_window_hours),
     ]

@@ -7,13 +7,29 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as AssetJob
 
-from lepton_platform.components.dead_runs import end_dead_runs
-from lepton_platform.components.live import DEPLOYMENT, DRIFT, DRIFT_CHECK, LABELS, ONLINE, PREDICTIONS
+from lepton_platform.components.dead_runs import DEAD_TAG, end_dead_runs
+from lepton_platform.components.live import (
+    DEPLOYMENT,
+    DRIFT,
+    DRIFT_CHECK,
+    LABELS,
+    ONLINE,
+    PREDICTIONS,
+    QUALITY_CHECK,
+    SERVED_QUALITY,
+)
 from lepton_platform.components.stage_asset import stage_keys
 from lepton_platform.components.sync import sync
-from lepton_platform.monitoring.retraining import Alarm, RetrainBook
-from lepton_platform.settings import get_settings
+from lepton_platform.monitoring.retraining import Kind, RetrainBook, Wish
+from lepton_platform.pipeline.feedback import enough_labels
+from lepton_platform.settings import Settings, get_settings
 
+CHECKS: dict[Kind, tuple[str, str]] = {  # whose failure is a wish: asset, check
+    "drift": (DRIFT, DRIFT_CHECK),
+    "quality": (SERVED_QUALITY, QUALITY_CHECK),
+}
+COUNTED_DAYS = 30  # labels that are older wait for another reason
+MOST_TRIES = 3  # of a retraining whose process was killed
 REQUEST_TAG = "lepton/retrain_request"
 RUNNING = dg.DefaultScheduleStatus.RUNNING  # a loop that someone must first switch on is none
 GOING = [
@@ -51,7 +67,9 @@ def jobs(task: str) -> Jobs:
             description="The service's log of an hour as a Parquet file.",
         ),
         watch=dg.define_asset_job(
-            f"{task}_watch", selection=[key(DRIFT)], description="Compare what is served with what was trained on."
+            f"{task}_watch",
+            selection=[key(DRIFT), key(SERVED_QUALITY)],
+            description="Compare what is served with what was trained on, and how good it is with what was tested.",
         ),
     )
 
@@ -59,13 +77,7 @@ def jobs(task: str) -> Jobs:
 def schedules(task: str, made: Jobs, retrain_cron: str, drift_cron: str) -> list:
     """Retrain whatever happens, keep the hours, look for drift. UTC."""
     return [
-        dg.ScheduleDefinition(
-            name=f"{task}_weekly_retrain",
-            job=made.retrain,
-            cron_schedule=retrain_cron,
-            execution_timezone="UTC",
-            default_status=RUNNING,
-        ),
+        weekly_retrain(task, made, retrain_cron),
         dg.build_schedule_from_partitioned_job(
             made.hours, name=f"{task}_hourly_predictions", minute_of_hour=5, default_status=RUNNING
         ),
@@ -79,53 +91,98 @@ def schedules(task: str, made: Jobs, retrain_cron: str, drift_cron: str) -> list
     ]
 
 
-def last_alarm(instance: dg.DagsterInstance, task: str) -> Alarm | None:
-    """The drift check's last word."""
-    key = dg.AssetCheckKey(dg.AssetKey([task, DRIFT]), DRIFT_CHECK)
-    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
-    event = record.event if record else None
-    found = event.dagster_event.asset_check_evaluation_data if event and event.dagster_event else None
-    if event is None or found is None:
-        return None
-    at = datetime.fromtimestamp(event.timestamp, UTC)
-    return Alarm(failed=not found.passed, at=at, reason=found.description or "drift")
+def weekly_retrain(task: str, made: Jobs, cron: str) -> dg.ScheduleDefinition:
+    """The schedule asks the book, like everyone; the sensor launches, so that it never doubles what drift asked for."""
+
+    @dg.schedule(
+        name=f"{task}_weekly_retrain",
+        job=made.retrain,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=RUNNING,
+        description="Asks for a retrain whatever happens.",
+    )
+    def on_time(context: dg.ScheduleEvaluationContext) -> dg.SkipReason:
+        at = context.scheduled_execution_time.astimezone(UTC)
+        RetrainBook(get_settings()).wish(task, Wish("schedule", at, f"It is {at:%A, %H:%M} UTC."))
+        return dg.SkipReason("Asked for; the sensor of the retraining launches it.")
+
+    return on_time
 
 
-def _close_ended(instance: dg.DagsterInstance, book: RetrainBook, task: str) -> None:
-    """Note what became of the request whose run has ended."""
+def alarms(instance: dg.DagsterInstance, task: str) -> list[Wish]:
+    """The checks whose last word was no."""
+    keys: dict[Kind, dg.AssetCheckKey] = {
+        kind: dg.AssetCheckKey(dg.AssetKey([task, asset]), check) for kind, (asset, check) in CHECKS.items()
+    }
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys.values()))
+    found = []
+    for kind, key in keys.items():
+        record = records.get(key)
+        event = record.event if record else None
+        said = event.dagster_event.asset_check_evaluation_data if event and event.dagster_event else None
+        if event is not None and said is not None and not said.passed:
+            found.append(Wish(kind, datetime.fromtimestamp(event.timestamp, UTC), said.description or kind))
+    return found
+
+
+def wishes(settings: Settings, instance: dg.DagsterInstance, book: RetrainBook, task: str) -> list[Wish]:
+    """What asks for a retraining now, beside what is written in the book."""
+    last = book.last(task)
+    long_ago = datetime.now(UTC) - timedelta(days=COUNTED_DAYS)
+    counted = enough_labels(settings, task, long_ago if last is None else max(last.requested_at, long_ago))
+    return [*alarms(instance, task), *([counted] if counted else [])]
+
+
+def close_ended(instance: dg.DagsterInstance, book: RetrainBook, task: str) -> int:
+    """Note what became of the request whose run has ended; how many runs it has had.
+
+    One whose process was killed is asked for again: what its stages had finished is not done again.
+    """
     last = book.last(task)
     if last is None or last.state not in {"requested", "running"}:
-        return
-    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: last.id}), limit=1)
-    if runs and runs[0].status in GOING:
-        book.mark(last.id, "running", runs[0].run_id)
-    elif runs:
-        done = runs[0].status == dg.DagsterRunStatus.SUCCESS
-        book.mark(last.id, "done" if done else "failed", runs[0].run_id)
+        return 0
+    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: last.id}))
+    if not runs:
+        return 0
+    newest = runs[0]
+    if newest.status in GOING:
+        book.mark(last.id, "running", newest.run_id)
+    elif newest.status == dg.DagsterRunStatus.SUCCESS:
+        book.mark(last.id, "done", newest.run_id)
+    elif DEAD_TAG in newest.tags and len(runs) < MOST_TRIES:
+        book.mark(last.id, "requested", newest.run_id)
+    else:
+        book.mark(last.id, "failed", newest.run_id)
+    return len(runs)
 
 
-def drift_sensor(task: str, made: Jobs, cooldown_hours: float) -> dg.SensorDefinition:
-    """Asks for a retrain when the drift check fails: not twice, not while one runs, not within the cooldown."""
+def retrain_sensor(task: str, made: Jobs, cooldown_hours: float) -> dg.SensorDefinition:
+    """Launches what drift, quality, labels and the schedule ask for: once, never two at a time, with a cooldown."""
 
     @dg.sensor(
-        name=f"{task}_retrain_on_drift",
+        name=f"{task}_retrain_on_request",
         job=made.retrain,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Drift asks for a retrain, once.",
+        description="Drift, a loss of quality, new labels and the schedule ask for a retrain; all that ask get one.",
     )
-    def on_drift(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        book = RetrainBook(get_settings())
-        _close_ended(context.instance, book, task)
-        going = bool(context.instance.get_runs(dg.RunsFilter(job_name=f"{task}_retrain", statuses=GOING), limit=1))
-        alarm = last_alarm(context.instance, task)
-        answer = book.ask(task, alarm, datetime.now(UTC), going, timedelta(hours=cooldown_hours))
+    def on_request(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        settings, instance = get_settings(), context.instance
+        book = RetrainBook(settings)
+        end_dead_runs(instance)
+        tries = close_ended(instance, book, task)
+        going = bool(instance.get_runs(dg.RunsFilter(job_name=f"{task}_retrain", statuses=GOING), limit=1))
+        asked = wishes(settings, instance, book, task)
+        answer = book.ask(task, asked, datetime.now(UTC), going, timedelta(hours=cooldown_hours))
         if answer.request is None:
             yield dg.SkipReason(answer.why)
             return
-        yield dg.RunRequest(run_key=answer.request.id, tags={REQUEST_TAG: answer.request.id})
+        identifier = answer.request.id
+        key = identifier if not tries else f"{identifier}-{tries + 1}"  # Dagster launches a key once
+        yield dg.RunRequest(run_key=key, tags={REQUEST_TAG: identifier})
 
-    return on_drift
+    return on_request
 
 
 def sync_sensor(task: str) -> dg.SensorDefinition:

@@ -5,6 +5,7 @@ from typing import Literal
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+PRODUCTION = "production"  # labelled rows of the service that nothing is trained on: challengers are judged by them
 _DIGITS = 13  # 52 bits: exact in a float
 
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lepton_platform.data.dataset import Dataset
+from lepton_platform.data.records import ORIGIN
 from lepton_platform.features.materialize import ROWS
-from lepton_platform.features.split import SPLITS, Split, split_of
+from lepton_platform.features.split import PRODUCTION, SPLITS, Split, place, split_of
 from lepton_platform.features.views import EVENT, FeatureView, Preprocess, arrow_type, read_declaration
 from lepton_platform.stage import Params, Progress, StageFailed, StageResult
 
@@ -28,6 +29,9 @@ class DatasetParams(Params):
     )
     validation_groups: list[str] = Field(
         default_factory=list, description="If named, these and no others are the validation split."
+    )
+    production_share: float = Field(
+        0.15, ge=0, lt=1, description="Of the groups known by labelled feedback alone: judges challengers, trains none."
     )
     rows_per_query: int = Field(100_000, ge=1, description="Rows asked of the feature store at a time.")
 
@@ -50,6 +54,10 @@ class DatasetParams(Params):
             salt=self.salt,
         )
 
+    def is_held_out(self, group: str) -> bool:
+        """Of a group that only labelled feedback has: is it kept from training?"""
+        return place(group, f"{self.salt}/{PRODUCTION}") < self.production_share
+
 
 def dataset(
     *,
@@ -63,23 +71,26 @@ def dataset(
 ) -> StageResult:
     """Write ``train``, ``validation``, ``test`` and ``splits.json``: the clean rows and ``<view>__<column>``.
 
-    Rows out = rows in, each once, in the order of ``clean``; no group is in two splits. ``StageFailed`` if the feature
-    store loses or doubles a row, if a complete view has no value for one, or if a split has no rows.
+    Rows out = rows in, each once, in the order of ``clean``; no group that is learnt from is in two splits. Labelled
+    feedback never enters ``test``, which so stays the same bytes: a share of its groups, and what is of a group of
+    the test split, is written as ``production``, where there is any. ``StageFailed`` if the feature store loses or
+    doubles a row, if a complete view has no value for one, or if a split has no rows.
     """
     views = read_declaration(features)
     rows = Dataset(clean / ROWS).read()
     group, label = preprocess.GROUP, preprocess.LABEL
     splits = _assign(rows, group, params)
-    parts: dict[Split, list[pa.Table]] = {name: [] for name in SPLITS}
+    names = [*SPLITS, *([PRODUCTION] if PRODUCTION in splits else [])]
+    parts: dict[str, list[pa.Table]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(dir=scratch) as folder, _Store(views, features, Path(folder)) as store:
         for start in range(0, max(rows.num_rows, 1), params.rows_per_query):
             here = rows.slice(start, params.rows_per_query)
             whole = store.joined(here)
-            for name in SPLITS:
+            for name in names:
                 parts[name].append(whole.filter(pa.array([s == name for s in splits[start : start + here.num_rows]])))
             progress(start + here.num_rows, rows.num_rows)
     told: dict[str, Any] = {}
-    for name in SPLITS:
+    for name in names:
         table = pa.concat_tables(parts[name])
         _require_rows(name, table, group, rows)
         Dataset(out / name).write(table)
@@ -96,7 +107,7 @@ def dataset(
     (out / "splits.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return StageResult(
         rows=rows.num_rows,
-        metrics={f"{name}_rows": told[name]["rows"] for name in SPLITS},
+        metrics={f"{name}_rows": told[name]["rows"] for name in names},
         metadata={"splits_md": _table_md(told), "columns": [f"{f.name}: {f.type}" for f in parts["train"][0].schema]},
     )
 
@@ -182,12 +193,22 @@ def _require_values(view: FeatureView, values: pa.ChunkedArray, nullable: bool, 
         )
 
 
-def _assign(rows: pa.Table, group: str, params: DatasetParams) -> list[Split]:
-    """Each row's split; a row without a group is a group of its own, by its id."""
+def _assign(rows: pa.Table, group: str, params: DatasetParams) -> list[str]:
+    """Each row's split; a row without a group is a group of its own, by its id.
+
+    Feedback on a group that the source has, too, goes where that is; the test split is the source's alone.
+    """
     names = [g if g is not None else i for g, i in zip(_strings(rows, group), _strings(rows, "id"), strict=True)]
     known: dict[str, Split] = {name: params.split_of(name) for name in set(names)}
     _require_groups(params, known, group)
-    return [known[name] for name in names]
+    fed = [origin == "feedback" for origin in _origins(rows)]
+    of_source = {name for name, late in zip(names, fed, strict=True) if not late}
+    held = {n for n in set(names) - of_source if params.is_held_out(n)} | {n for n in names if known[n] == "test"}
+    return [PRODUCTION if late and name in held else known[name] for name, late in zip(names, fed, strict=True)]
+
+
+def _origins(rows: pa.Table) -> list[str | None]:
+    return rows[ORIGIN].to_pylist() if ORIGIN in rows.column_names else [None] * rows.num_rows
 
 
 def _require_groups(params: DatasetParams, known: Mapping[str, Split], group: str) -> None:
@@ -207,7 +228,7 @@ def _strings(rows: pa.Table, name: str) -> list[str]:
     return rows[name].cast(pa.string()).to_pylist()
 
 
-def _require_rows(name: Split, table: pa.Table, group: str, rows: pa.Table) -> None:
+def _require_rows(name: str, table: pa.Table, group: str, rows: pa.Table) -> None:
     if not table.num_rows:
         groups = len(set(_strings(rows, group)))
         raise StageFailed(

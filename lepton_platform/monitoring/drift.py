@@ -3,28 +3,28 @@
 A signal has drifted when its distance from the reference is more than chance makes (``calibration``: at most
 ``false_alarm_rate`` of the windows of ordinary rows exceed any threshold) *and* more than matters
 (``min_distance``). The check fails when a signal has drifted; a window of too few rows is not judged.
+
+Where sketches have counted more rows of a signal than the sample has, the distance is theirs.
 """
 
-import hashlib
-import inspect
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from lepton_platform.monitoring import calibration
-from lepton_platform.monitoring import reference as references
-from lepton_platform.monitoring.evidently_report import DriftReport, Pair
-from lepton_platform.monitoring.reference import Reference
+from lepton_platform.monitoring import calibration, distances
+from lepton_platform.monitoring.evidently_report import KS, TV, DriftReport, Pair
+from lepton_platform.monitoring.reference import DriftPart, Reference, References
+from lepton_platform.monitoring.sampling import by_hash_of_id
 from lepton_platform.monitoring.signals import Signals
+from lepton_platform.monitoring.sketches import Sketches
 from lepton_platform.stage import Params
 
-ID, LABEL, PREDICTED = "id", "label", "predicted"
 KEPT_REPORTS = 200  # eight days of hourly checks, some 0.7 MB each
 ABOUT = "What is served compared with what was trained on."
 
@@ -33,38 +33,28 @@ class DriftParams(Params):
     """The section ``drift`` of a task's parameters."""
 
     min_rows: int = Field(50, ge=20, description="A window of fewer rows is not judged.")
-    max_rows: int = Field(1_000, ge=20, description="Rows of a window that are looked at, chosen by the id's hash.")
-    max_reference_rows: int = Field(2_000, ge=40, description="Training rows compared with; whole groups, by hash.")
+    max_rows: int = Field(1_000, ge=20, description="Rows whose inputs are looked at, chosen by the id's hash.")
     min_distance: float = Field(0.1, ge=0, le=1, description="Share of the rows that must have moved to matter.")
-    false_alarm_rate: float = Field(0.01, gt=0, lt=1, description="Of windows in which nothing has changed.")
-    windows: int = Field(1_000, ge=100, description="Windows of the reference that thresholds are measured on.")
-    neighbours: int = Field(5, ge=1, description="Training rows that a row's novelty is measured by.")
-    seed: int = 0
 
 
-class DriftPart(Protocol):
-    """A task's ``drift.py``: what can drift.
+@dataclass(frozen=True)
+class Window:
+    """What was served. ``sample``: rows of the log with their inputs; all of them where ``n_served`` says no more.
 
-    It may also have ``reference(rows: pa.Table) -> pa.Table``: the rows that current ones are compared with, made of
-    a sample of the training rows, or of the held-out answers, where these are too few, or not what a service is sent:
-    parts of large pictures, say. ``GROUP`` is then a column of what it returns.
+    ``counted``: sketches of the signals that are cheap to tell, of more rows than the sample has.
     """
 
-    GROUP: str | None
-    """The column of the training rows whose rows resemble each other; ``None`` where rows are independent."""
-
-    def inputs(self, rows: pa.Table, downloads: Path) -> Signals:
-        """Signals of what came in; ``rows`` has the task's input columns. ``downloads``: the cache of packages."""
-        ...
-
-    def answers(self, rows: pa.Table) -> Signals:
-        """Signals of what was answered; ``rows`` has the columns ``label`` and ``score`` (or the task's own)."""
-        ...
+    sample: pa.Table
+    n_served: int
+    counted: Sketches = field(default_factory=Sketches)
 
 
 @dataclass(frozen=True)
 class SignalDrift:
-    """One signal. ``chance``: the distance that windows of this size reach by chance. ``drifted``: beyond both."""
+    """One signal. ``chance``: the distance that windows of this size reach by chance. ``drifted``: beyond both.
+
+    ``rows``: of the window, that its distance was measured on.
+    """
 
     name: str
     method: str
@@ -72,14 +62,19 @@ class SignalDrift:
     threshold: float
     chance: float
     drifted: bool
+    rows: int
 
 
 @dataclass(frozen=True)
 class DriftResult:
-    """The verdict, why, and where to read on. ``html``/``json``: the report's files, where one was written."""
+    """The verdict, why, and where to read on. ``html``/``json``: the report's files, where one was written.
+
+    ``n_served``: rows of the window; ``n_current``: those of them whose inputs were looked at.
+    """
 
     state: Literal["passed", "failed", "not_judged"]
     why: str
+    n_served: int
     n_current: int
     n_reference: int
     n_answers: int
@@ -98,31 +93,13 @@ class DriftResult:
         return asdict(self)
 
 
-def held_out_answers(predictions: pa.Table, rows: pa.Table, group: str | None) -> pa.Table:
-    """What the model answers on rows it has not learnt from, as the log would have it: the answers' reference.
-
-    ``predictions``: ``id``, what was answered (a label is called ``predicted`` there, and ``label`` in the log), and
-    perhaps the group's column; ``rows``: the same ids, from which it is taken where the predictions lack it.
-    """
-    answers = predictions
-    if PREDICTED in answers.column_names:
-        answers = answers.drop_columns([LABEL])
-        answers = answers.rename_columns([LABEL if name == PREDICTED else name for name in answers.column_names])
-    if group is None or group in answers.column_names or group not in rows.column_names:
-        return answers
-    of_row = dict(zip(rows[ID].to_pylist(), rows[group].to_pylist(), strict=True))
-    return answers.append_column(group, pa.array([of_row[i] for i in answers[ID].to_pylist()], rows[group].type))
-
-
 def drift(
     *,
-    reference: pa.Table,
-    answers: pa.Table,
-    current: pa.Table,
+    known: References,
+    window: Window,
     part: DriftPart,
     params: DriftParams,
     downloads: Path,
-    cache: Path,
     out: Path,
     at: datetime,
     workspace: Path | None = None,
@@ -131,51 +108,94 @@ def drift(
 ) -> DriftResult:
     """Compare what was served with what was trained on.
 
-    ``reference``: training rows. ``answers``: ``held_out_answers``. ``current``: rows of the prediction log, with
-    ``id``, the task's input columns, ``label`` and ``score``. ``cache``: a folder for what the reference was measured
-    to be. ``out``: a folder for report.html, report.json and result.json. ``at``: the window's time.
-    ``workspace``: Evidently's, to which the report is added under ``project``.
+    ``known``: of the model that served. ``window.sample``: rows of the prediction log, with ``id``, the task's input
+    columns, ``label`` and ``score``. ``out``: a folder for report.html, report.json and result.json. ``at``: the
+    window's time. ``workspace``: Evidently's, to which the report is added under ``project``.
     """
-    nothing = DriftResult("not_judged", "", current.num_rows, 0, 0)
-    if current.num_rows < params.min_rows:
-        why = f"{current.num_rows} rows are too few to judge; min_rows is {params.min_rows}."
-        return _written(replace(nothing, why=why), out)
-    served = by_hash_of_id(current, params.max_rows)
-    trained = _reference("inputs", reference, part, params, downloads, cache)
-    answered = _reference("answers", answers, part, params, downloads, cache)
-    n_current, n_reference, n_answers = served.num_rows, len(trained.signals), len(answered.signals)
-    counted = replace(nothing, n_current=n_current, n_reference=n_reference, n_answers=n_answers)
-    if not trained.thresholds:
-        why = f"The reference has {n_reference} rows; twice min_rows ({params.min_rows}) are needed to judge."
+    sample = by_hash_of_id(window.sample, params.max_rows)
+    n_reference, n_answers = len(known.inputs), len(known.answers)
+    counted = DriftResult("not_judged", "", window.n_served, sample.num_rows, n_reference, n_answers)
+    if why := _too_few(known, sample.num_rows, params):
         return _written(replace(counted, why=why), out)
-    pairs, chance = [], {}
-    for known, found in ((trained, part.inputs(served, downloads)), (answered, part.answers(served))):
-        if known.thresholds:
-            by_chance = calibration.for_size(known.thresholds, n_current)
-            limits = {name: max(limit, params.min_distance) for name, limit in by_chance.items()}
-            pairs.append(Pair(known.signals, known.watched(found, params.neighbours), limits))
-            chance |= by_chance
-    counts = {"n_current": str(n_current), "n_reference": str(n_reference), "n_answers": str(n_answers)}
-    report = DriftReport(pairs, at=at, metadata={**(metadata or {}), **counts})
-    result = _verdict(counted, report, chance)
-    if not answered.thresholds:
+    parts = [(known.inputs, known.inputs.watched(part.inputs(sample, downloads)))]
+    parts.append((known.answers, part.answers(sample)))
+    found = [one for reference, signals in parts for one in judged(reference, signals, window.counted, params)]
+    result = _verdict(counted, found)
+    if not _judges(known.answers, sample.num_rows):
         few = f" The answers were not judged: there are {n_answers} held-out rows to compare them with."
         result = replace(result, why=result.why + few)
+    pairs = [_pair(reference, signals, found) for reference, signals in parts]
+    report = DriftReport([pair for pair in pairs if pair.thresholds], at=at, metadata=_metadata(result, metadata or {}))
     html, as_json = out / "report.html", out / "report.json"
     report.write(html, as_json)
     saved = None
     if workspace is not None:
-        name = f"{result.state}: {n_current} rows"
+        name = f"{result.state}: {_rows(result)}"
         saved = report.save(workspace, project, name=name, description=ABOUT, keep=KEPT_REPORTS)
     return _written(replace(result, html=str(html), json=str(as_json), report_id=saved), out)
 
 
-def _verdict(counted: DriftResult, report: DriftReport, chance: Mapping[str, float]) -> DriftResult:
-    found = []
-    for name, distance in report.scores().items():
-        limit = report.thresholds[name]
-        found.append(SignalDrift(name, report.methods[name], distance, limit, chance[name], distance > limit))
-    found.sort(key=lambda signal: (signal.threshold - signal.distance, signal.name))
+def judged(known: Reference, current: Signals, counted: Sketches, params: DriftParams) -> Iterator[SignalDrift]:
+    """Each signal that the reference has thresholds for: from the sketches where they saw more rows, else the sample."""
+    if not _judges(known, len(current)):
+        return
+    for name in next(iter(known.thresholds.values())):
+        numbers = name in known.signals.numbers
+        then = known.signals.numbers[name] if numbers else known.signals.classes[name]
+        now = current.numbers.get(name) if numbers else current.classes.get(name)
+        rows = max(counted.rows(name), 0 if now is None else len(now))
+        if rows == 0:  # the part no longer measures it
+            continue
+        if now is None or len(now) < rows:
+            distance = counted.distance(name, then)
+        else:
+            distance = (distances.ks_distance if numbers else distances.total_variation)(then, now)  # pyright: ignore[reportArgumentType]
+        chance = calibration.for_size(known.thresholds, rows)[name]
+        limit = max(chance, params.min_distance)
+        yield SignalDrift(name, KS if numbers else TV, distance, limit, chance, distance > limit, rows)
+
+
+def _judges(known: Reference, rows: int) -> bool:
+    return bool(known.thresholds) and rows >= min(known.thresholds)
+
+
+def _too_few(known: References, rows: int, params: DriftParams) -> str:
+    """Why the window is not judged, or nothing."""
+    if rows < params.min_rows:
+        return f"{rows} rows are too few to judge; min_rows is {params.min_rows}."
+    if not known.inputs.thresholds:
+        return f"The reference has {len(known.inputs)} rows; twice reference.smallest_window are needed to judge."
+    smallest = min(known.inputs.thresholds)
+    if rows < smallest:
+        return f"{rows} rows are too few to judge; the reference's smallest_window is {smallest}."
+    return ""
+
+
+def _pair(known: Reference, current: Signals, found: list[SignalDrift]) -> Pair:
+    own = {one.name: one for one in found if one.name in known.signals.numbers or one.name in known.signals.classes}
+    shown = {name for name in own if name in current.numbers or name in current.classes}
+    limits = {name: own[name].threshold for name in own if name in shown}
+    return Pair(known.signals, current, limits, {name: own[name].distance for name in limits})
+
+
+def _metadata(result: DriftResult, more: Mapping[str, str]) -> dict[str, str]:
+    """What the report's page says of where its figures are from."""
+    told = {name: str(getattr(result, name)) for name in ("n_served", "n_current", "n_reference", "n_answers")}
+    if result.n_served > result.n_current:
+        counted = [f"{one.name} from {one.rows:,}" for one in result.signals if one.rows > result.n_current]
+        also = f"; distances by sketches: {', '.join(counted)}" if counted else ""
+        told["rows"] = f"The charts show {result.n_current:,} of {result.n_served:,} rows{also}."
+    return {**more, **told}
+
+
+def _rows(result: DriftResult) -> str:
+    if result.n_served > result.n_current:
+        return f"{result.n_current} of {result.n_served} rows"
+    return f"{result.n_current} rows"
+
+
+def _verdict(counted: DriftResult, found: list[SignalDrift]) -> DriftResult:
+    found = sorted(found, key=lambda signal: (signal.threshold - signal.distance, signal.name))
     drifted = [signal for signal in found if signal.drifted]
     result = replace(counted, share=len(drifted) / len(found), signals=tuple(found))
     if drifted:
@@ -184,55 +204,6 @@ def _verdict(counted: DriftResult, report: DriftReport, chance: Mapping[str, flo
     nearest = found[0]
     why = f"No signal has drifted; the nearest is {nearest.name}, {nearest.distance:.2f} of {nearest.threshold:.2f}."
     return replace(result, state="passed", why=why)
-
-
-def by_hash_of_id(rows: pa.Table, max_rows: int) -> pa.Table:
-    """At most ``max_rows`` rows: those whose ids have the smallest hashes, in that order; the same ones every time."""
-    hashes = [hashlib.sha256(str(identity).encode()).digest() for identity in rows[ID].to_pylist()]
-    order = sorted(range(len(hashes)), key=hashes.__getitem__)
-    return rows.take(order[:max_rows])
-
-
-def _reference(
-    kind: Literal["inputs", "answers"],
-    table: pa.Table,
-    part: DriftPart,
-    params: DriftParams,
-    downloads: Path,
-    cache: Path,
-) -> Reference:
-    sampled, groups = references.sample(table, references.groups_of(table, part.GROUP), params.max_reference_rows)
-    path = cache / f"{kind}-{_key(kind, sampled, part, params)}.parquet"
-    known = references.load(path)
-    if known is None:
-        make = getattr(part, "reference", None)
-        rows = sampled if make is None else make(sampled)
-        groups = groups if make is None else references.groups_of(rows, part.GROUP)
-        found = part.inputs(rows, downloads) if kind == "inputs" else part.answers(rows)
-        known = references.build(
-            found,
-            groups,
-            neighbours=params.neighbours,
-            windows=params.windows,
-            false_alarm_rate=params.false_alarm_rate / 2,  # inputs and answers share the rate
-            min_rows=params.min_rows,
-            seed=params.seed,
-        )
-        for old in cache.glob(f"{kind}-*.parquet"):
-            old.unlink(missing_ok=True)
-        references.save(known, path)
-    return known
-
-
-def _key(kind: str, sampled: pa.Table, part: DriftPart, params: DriftParams) -> str:
-    """Of everything that the reference is made from: rows, parameters, the code of the task and of the rooms it may use."""
-    digest = hashlib.sha256(json.dumps([kind, references.content_hash(sampled), params.model_dump()]).encode())
-    room = Path(__file__).parent
-    task = Path(inspect.getfile(part)).parent  # pyright: ignore[reportArgumentType]
-    for folder in (task, room.with_name("data"), room.with_name("models"), room):
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _written(result: DriftResult, out: Path) -> DriftResult:

@@ -1,7 +1,7 @@
 """Evidently's door: a report of two samples with our distances and thresholds, saved where ``evidently ui`` looks.
 
-Evidently computes each column's score with the functions of ``distances``, registered as its statistical tests, and
-decides by the threshold it is given: what the page shows is what the verdict is made from.
+Evidently draws each column from the sample that it is given, shows the distance that the verdict was made from (of more
+rows, where sketches have counted them) and decides by our threshold: the page says what the verdict says.
 """
 
 import os
@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_platform.monitoring.distances import ks_distance, total_variation
 from lepton_platform.monitoring.signals import Signals
 
 if TYPE_CHECKING:
@@ -27,11 +26,12 @@ _SHOWN = {KS: "Kolmogorov-Smirnov distance", TV: "total variation distance"}
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samples of the same signals (numbers and classes), and each signal's threshold."""
+    """Two samples of the same signals (numbers and classes); of those that are judged the threshold and the distance."""
 
     reference: Signals
     current: Signals
     thresholds: Mapping[str, float]
+    distances: Mapping[str, float]
 
     def methods(self) -> dict[str, str]:
         return {name: KS if name in self.reference.numbers else TV for name in self.thresholds}
@@ -44,7 +44,7 @@ class DriftReport:
         from evidently import DataDefinition, Dataset, Report
         from evidently.metrics import DriftedColumnsCount, ValueDrift
 
-        _register_distances()
+        _register({name: distance for pair in pairs for name, distance in pair.distances.items()})
         methods = {name: method for pair in pairs for name, method in pair.methods().items()}
         thresholds = {name: float(t) for pair in pairs for name, t in pair.thresholds.items()}
         definition = DataDefinition(
@@ -65,16 +65,6 @@ class DriftReport:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the correlations of a column that is constant
             self.snapshot: Snapshot = report.run(current, reference, timestamp=at)
-        self.methods, self.thresholds = methods, thresholds
-
-    def scores(self) -> dict[str, float]:
-        """Signal → its distance, as Evidently computed it."""
-        found: dict[str, float] = {}
-        for metric in self.snapshot.dict()["metrics"]:
-            config: Mapping[str, Any] = metric["config"]
-            if str(config.get("type", "")).endswith("ValueDrift"):
-                found[config["column"]] = float(metric["value"])
-        return found
 
     def save(self, workspace: Path, project: str, *, name: str, description: str, keep: int) -> str:
         """Add the report to the project, which is made if need be; the oldest beyond ``keep`` go. The report's id."""
@@ -97,23 +87,18 @@ class DriftReport:
             os.replace(part, path)
 
 
-def _register_distances() -> None:
-    """Make the distances known to Evidently by name: its reports, read by another process, hold no code of ours."""
+def _register(measured: Mapping[str, float]) -> None:
+    """Make the distances known to Evidently under a test's name: its reports, read by another process, hold no code."""
     from evidently.legacy.calculations.stattests import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
 
-    for name, column_type, distance in ((KS, ColumnType.Numerical, ks_distance), (TV, ColumnType.Categorical, _tv)):
+    def judge(reference: Any, current: Any, _type: Any, threshold: float):
+        distance = measured[str(current.name)]
+        return distance, distance > threshold
 
-        def judge(reference: Any, current: Any, _type: Any, threshold: float, distance: Any = distance):
-            score = distance(reference.to_numpy(), current.to_numpy())
-            return score, score > threshold
-
+    for name, column_type in ((KS, ColumnType.Numerical), (TV, ColumnType.Categorical)):
         shown = _SHOWN[name]
         register_stattest(StatTest(name, shown, allowed_feature_types=[column_type], default_threshold=1.0), judge)
-
-
-def _tv(reference: Any, current: Any) -> float:
-    return total_variation(reference.astype(str), current.astype(str))
 
 
 def _frame(samples: list[Signals], methods: Mapping[str, str]) -> Any:

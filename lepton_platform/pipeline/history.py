@@ -30,6 +30,7 @@ def history(settings: Settings, task: str, most: int | None = None) -> list[Even
     found = [
         *_trainings(settings, task),
         *_alarms(settings, task),
+        *_qualities(settings, task),
         *_requests(settings, task),
         *_rollouts(settings, task),
     ]
@@ -60,9 +61,23 @@ def _alarms(settings: Settings, task: str) -> Iterator[Event]:
 def _requests(settings: Settings, task: str) -> Iterator[Event]:
     from lepton_platform.monitoring.retraining import RetrainBook
 
-    for request in RetrainBook(settings).requests(task):
-        details = {"run_id": request.run_id, "state": request.state}
+    book = RetrainBook(settings)
+    for request in book.requests(task):
+        asked = [{"kind": wish.kind, "at": wish.at.isoformat(), "why": wish.why} for wish in book.reasons(request.id)]
+        details = {"run_id": request.run_id, "state": request.state, "reasons": asked}
         yield Event(_at(request.requested_at.isoformat()), "retrain asked for", request.reason, details=details)
+
+
+def _qualities(settings: Settings, task: str) -> Iterator[Event]:
+    """The served quality whenever its verdict changed, or that of another model was judged."""
+    from lepton_platform.monitoring.quality_book import QualityBook
+
+    before = ("", "")
+    for found in reversed(QualityBook(settings).of(task)):
+        now = (found.state, found.model)
+        if now != before and found.state != "not_judged":
+            yield Event(_at(found.as_of), f"served quality {found.state}", found.why, "dagster", found.as_dict())
+            before = now
 
 
 def _rollouts(settings: Settings, task: str) -> Iterator[Event]:

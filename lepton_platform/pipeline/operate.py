@@ -1,11 +1,11 @@
 """What acts on live state after the reproducible graph: deployment, the served hours, drift, labels. No orchestrator here."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_platform.pipeline.lineage import all_versions, table
+from lepton_platform.pipeline.lineage import all_versions
 from lepton_platform.pipeline.params import parse, task_params
 from lepton_platform.pipeline.run import exclusive
 from lepton_platform.pipeline.stages import get_stage
@@ -16,15 +16,11 @@ from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import load_part
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from lepton_platform.monitoring.drift import DriftResult
     from lepton_platform.monitoring.feedback import Exported
     from lepton_platform.serving.deployments import Deployment
     from lepton_platform.serving.offers import Decision
     from lepton_platform.serving.params import RolloutParams
-
-HOUR = "%Y-%m-%dT%H"
 
 
 def _params(settings: Settings, task: str, section: str, model: type) -> Any:
@@ -89,6 +85,7 @@ def deploy(
         task,
         bento=bento or _built(settings, task),
         test=settings.path(get_stage("dataset").path(task), "test"),
+        recent=settings.path(get_stage("dataset").path(task), "production"),
         params=rollout,
         judge=load_part(task, "metrics").EVALUATOR,
         run_id=run_id,
@@ -145,54 +142,25 @@ def champion_versions(settings: Settings, task: str) -> dict[str, str]:
     return all_versions(settings, task, manifest["versions"])
 
 
-def served(settings: Settings, task: str, since: datetime, tag: str, most: int) -> "pa.Table | None":
-    """What this Bento answered since then, or ``None`` where there are no predictions at all.
-
-    At most ``most`` rows, chosen by the hash of their ids, so that of inputs that are media no others are read. A row
-    whose input is gone is left out; the log's reader has named it.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from lepton_platform.monitoring.drift import by_hash_of_id
-    from lepton_platform.serving.log_reader import read_all
-
-    hour = since.astimezone(UTC).strftime(HOUR)
-    recent = (pc.field("at") >= pa.scalar(since, pa.timestamp("us", tz="UTC"))) & (pc.field("model") == tag)
-    pieces = read_all(settings.predictions_dir, task, since=hour, media=False)
-    named = [piece.filter(recent).select(["id"]) for piece in pieces]
-    if not named:
-        return None
-    ids = set(by_hash_of_id(pa.concat_tables(named), most)["id"].to_pylist())
-    found = list(read_all(settings.predictions_dir, task, since=hour, ids=ids))
-    if not found:
-        return pa.table({"id": pa.array([], pa.string())})
-    rows = pa.concat_tables(found, promote_options="default")
-    content = load_part(task, "preprocess").CONTENT
-    return rows.filter(pc.field(content).is_valid()) if content in rows.column_names else rows
-
-
 def check_drift(settings: Settings, task: str, window: timedelta, now: datetime) -> "DriftResult":
     """Compare what was served within the window with what the serving model was trained on."""
     import pyarrow as pa
 
     from lepton_platform.monitoring import drift as room
+    from lepton_platform.pipeline.references import reference_of
+    from lepton_platform.pipeline.served import window as served
 
     params = _params(settings, task, "drift", room.DriftParams)
-    part, versions = load_part(task, "drift"), champion_versions(settings, task)
-    test = table(settings, versions["dataset"], "test")
-    answers = room.held_out_answers(table(settings, versions["compressed"], "predictions"), test, part.GROUP)
+    versions = champion_versions(settings, task)
     current = served(settings, task, now - window, champion_tag(settings, task), params.max_rows)
     out = settings.path("reports", task, "drift")
     out.mkdir(parents=True, exist_ok=True)
     found = room.drift(
-        reference=table(settings, versions["dataset"], "train"),
-        answers=answers,
-        current=pa.table({"id": pa.array([], pa.string())}) if current is None else current,
-        part=part,  # pyright: ignore[reportArgumentType]
+        known=reference_of(settings, task, versions),
+        window=current or room.Window(pa.table({"id": pa.array([], pa.string())}), 0),
+        part=load_part(task, "drift"),  # pyright: ignore[reportArgumentType]
         params=params,
         downloads=settings.cache_dir,
-        cache=settings.state_dir / "drift" / task,
         out=out,
         at=now,
         workspace=settings.evidently_dir,
@@ -201,6 +169,15 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     )
     _alert(settings, task, found, now)
     return found
+
+
+def count_served(settings: Settings, task: str, hour: str) -> int:
+    """Count what was served in the hour, for the drift checks to come; how many rows."""
+    from lepton_platform.monitoring.drift import DriftParams
+    from lepton_platform.pipeline.served import count_hour
+
+    most = _params(settings, task, "drift", DriftParams).max_rows
+    return sum(one.rows for one in count_hour(settings, task, hour, most).values())
 
 
 def _alert(settings: Settings, task: str, found: "DriftResult", at: datetime) -> None:

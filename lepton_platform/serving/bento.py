@@ -35,6 +35,7 @@ def bento(
     model: Path,
     quality: Path,
     compressed: Path,
+    reference: Path,
     out: Path,
     params: ServeParams,
     task: str,
@@ -55,6 +56,7 @@ def bento(
         "model": model,
         "quality": quality,
         "compressed": compressed,
+        "reference": reference,
     }
     with tempfile.TemporaryDirectory(prefix="bento-", dir=out.parent) as folder:
         staged = Path(folder) / "staged"

@@ -25,14 +25,19 @@ _WHERE = "x1, y1, x2, y2 in pixels of the picture as it is displayed (turned as 
 
 
 def boxes_answer(labels: Sequence[str], parts: Parts, outputs: Sequence[np.ndarray]) -> tuple[Json, Json]:
-    """A picture's tiles and a dense output (A, 4 + C) for each → ({"boxes": [{"box", "label", "score"}]}, {}).
+    """A picture's tiles and a dense output (A, 4 + C) for each → ({"boxes": [{"box", "label", "score"}]}, {"width",
+    "height"}): the second is logged beside the first.
 
     Each tile answers for its core. Things on a seam may be found from both sides: of such a pair the surer one stays.
     """
     pieces: list[Piece] = [part.payload for part in parts]
     found = [_of_tile(piece, dense) for piece, dense in zip(pieces, outputs, strict=True)]
     kept = _without_doubles(pieces, found, pieces[0].rules["iou_threshold"])
-    return {NAME: [_box(row, labels) for row in kept]}, {}
+    size = {
+        "width": int(max(piece.tile.left + piece.tile.width for piece in pieces)),
+        "height": int(max(piece.tile.top + piece.tile.height for piece in pieces)),
+    }
+    return {NAME: [_box(row, labels) for row in kept]}, size
 
 
 def _of_tile(piece: Piece, dense: np.ndarray) -> np.ndarray:

@@ -56,7 +56,11 @@ class Comparison:
         return asdict(self)
 
 
-def verdict(found: Comparison, max_loss: float) -> tuple[bool, str]:
+TEST = "on the same"  # rows; so a verdict names those that it is about
+RECENT = "on the latest labelled production"
+
+
+def verdict(found: Comparison, max_loss: float, where: str = TEST) -> tuple[bool, str]:
     """May the challenger be promoted, and why.
 
     Two conditions, both on the interval of the paired difference: it must not be shown to be worse (the interval
@@ -65,7 +69,7 @@ def verdict(found: Comparison, max_loss: float) -> tuple[bool, str]:
     """
     figures = (
         f"{found.figure[:1].upper()}{found.figure[1:]} {found.challenger:.4f} against the champion's "
-        f"{found.champion:.4f} on the same {found.rows:,} rows, difference {found.difference:+.4f}, "
+        f"{found.champion:.4f} {_counted(where, found.rows)}, difference {found.difference:+.4f}, "
         f"95 % interval [{found.low:+.4f}, {found.high:+.4f}]"
     )
     if found.high < 0:
@@ -76,12 +80,31 @@ def verdict(found: Comparison, max_loss: float) -> tuple[bool, str]:
     return True, f"Promoted: {better} than the champion. {figures}."
 
 
+def _counted(where: str, rows: int) -> str:
+    """``on the same 1,900 rows``, ``on the latest 300 labelled production rows``."""
+    words = where.split()
+    return " ".join([*words[:3], f"{rows:,}", *words[3:], "rows"])
+
+
 def compare(champion: Path, challenger: Path, test: Path, params: RolloutParams, judge: Judge) -> Comparison:
     """Let both Bentos answer the rows of ``test`` (a data set with what is true) and compare them row by row."""
+    return _compare(champion, challenger, _rows(test, params.max_rows), judge)
+
+
+def compare_recent(
+    champion: Path, challenger: Path, production: Path, params: RolloutParams, judge: Judge
+) -> Comparison | None:
+    """The same on the latest labelled rows of the service, which neither has learnt from; ``None`` of too few."""
+    if not production.is_dir():
+        return None
+    rows = _latest(production, params.recent_rows)
+    return _compare(champion, challenger, rows, judge) if rows.num_rows >= params.min_recent_rows else None
+
+
+def _compare(champion: Path, challenger: Path, rows: "pa.Table", judge: Judge) -> Comparison:
     from lepton_platform.training.bootstrap import REPEATS
     from lepton_platform.training.evaluation import Sampling
 
-    rows = _rows(test, params.max_rows)
     new, old = (judge.served(rows, answers(bento, _each(rows))) for bento in (challenger, champion))
     found = judge.compare(new, old, Sampling(REPEATS, seed=0))
     figures = judge.headline(old), judge.headline(new)
@@ -90,14 +113,29 @@ def compare(champion: Path, challenger: Path, test: Path, params: RolloutParams,
 
 def _rows(test: Path, most: int) -> "pa.Table":
     """The first by id, in the data set's order."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     from lepton_platform.data.dataset import Dataset
 
     wanted = sorted(Dataset(test).read(["id"])["id"].to_pylist())[:most]
     if not wanted:
         raise StageFailed(f"{test} holds no test rows to compare on.")
+    return _with_ids(test, wanted)
+
+
+def _latest(production: Path, most: int) -> "pa.Table":
+    """The latest by their time, in the data set's order."""
+    from lepton_platform.data.dataset import Dataset
+
+    times = Dataset(production).read(["id", "event_time"]).to_pylist()
+    times.sort(key=lambda row: (row["event_time"], row["id"]))
+    return _with_ids(production, [row["id"] for row in times[-most:]])
+
+
+def _with_ids(test: Path, wanted: Sequence[str]) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from lepton_platform.data.dataset import Dataset
+
     tables = (pa.Table.from_batches([batch]) for batch in Dataset(test).batches())
     return pa.concat_tables([table.filter(pc.field("id").isin(wanted)) for table in tables])
 

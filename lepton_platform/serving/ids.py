@@ -48,6 +48,12 @@ def time_of(identifier: str) -> datetime | None:
         return None
 
 
+def first_id(moment: datetime) -> str:
+    """No id that is made at that moment or later, to the millisecond, sorts before it."""
+    text = f"{int(moment.timestamp() * 1000):012x}"
+    return f"{text[:8]}-{text[8:]}"
+
+
 def hour_of(identifier: str) -> str | None:
     """The hour (UTC, ``2026-03-01T14``) in whose folder its row lies."""
     moment = time_of(identifier)

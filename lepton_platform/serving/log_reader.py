@@ -44,11 +44,14 @@ def compacted(predictions: Path, task: str, hour: str, kind: str = PREDICTIONS) 
     return predictions / task / hour / f"{kind}.parquet"
 
 
-def rows_of(segment: Path) -> Iterator[Row]:
-    """The whole rows of a segment: its unused end and a row cut short are not rows."""
+def rows_of(segment: Path, ids: AbstractSet[str] | None = None) -> Iterator[Row]:
+    """The whole rows of a segment, or those with these ids: its unused end and a row cut short are not rows."""
     data = segment.read_bytes()
     data = data[: data.find(b"\0")] if b"\0" in data else data
+    wanted = None if ids is None else {identifier.encode() for identifier in ids}
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        if wanted is not None and line[_ID_AT : _ID_AT + _ID_LENGTH] not in wanted:
+            continue
         try:
             row = json.loads(line)
         except ValueError:
@@ -118,7 +121,7 @@ def read_pieces(
 ) -> "Iterator[pa.Table]":
     """An hour in its order, cut where ``PIECE_BYTES`` of media have come together; nothing where there are no rows."""
     folder, path = predictions / task, compacted(predictions, task, hour, kind)
-    fresh = {r["id"]: r for s in segments(predictions, task, hour, kind) for r in rows_of(s) if _wanted(r["id"], ids)}
+    fresh = {r["id"]: r for s in segments(predictions, task, hour, kind) for r in rows_of(s, ids)}
     # What is in both comes from the segments; rows with media may have theirs in the Parquet file alone by now.
     old = (row for row in _compacted_rows(path, ids, media) if _own_id(row) not in fresh)
     new = (_filled(to_table_row(fresh[key]), folder, path, media) for key in sorted(fresh))
@@ -139,10 +142,6 @@ class _Unread:
 
 
 UNREAD = _Unread()
-
-
-def _wanted(identifier: str, ids: AbstractSet[str] | None) -> bool:
-    return ids is None or identifier in ids
 
 
 def _own_id(flat: Row) -> str:
@@ -196,6 +195,7 @@ def _compacted_rows(path: Path, ids: AbstractSet[str] | None = None, media: bool
     if not path.is_file():
         return
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -204,11 +204,13 @@ def _compacted_rows(path: Path, ids: AbstractSet[str] | None = None, media: bool
         columns = [name for name in schema.names if media or name not in binary]
         unread = {} if media else dict.fromkeys(binary, UNREAD)
         own = "feedback_id" if "feedback_id" in schema.names else "id"
+        wanted = None if ids is None else pc.field(own).isin(list(ids))
         for group in range(file.num_row_groups):
-            if ids is not None and ids.isdisjoint(file.read_row_group(group, [own])[own].to_pylist()):
+            if wanted is not None and not file.read_row_group(group, [own]).filter(wanted).num_rows:
                 continue
-            rows = file.read_row_group(group, columns).to_pylist()
-            yield from ({**row, **unread} for row in rows if _wanted(row[own], ids))
+            rows = file.read_row_group(group, columns)
+            rows = rows if wanted is None else rows.filter(wanted)
+            yield from ({**row, **unread} for row in rows.to_pylist())
 
 
 def to_table_row(row: Row) -> Row:
@@ -256,7 +258,7 @@ def _bisect(segment: Path, identifier: str) -> Row | None:
         if not size:
             return None
         with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
-            low, high = 0, _end(data)  # both stand at the start of a line
+            low, high = 0, end_of(data)  # both stand at the start of a line
             while low < high:
                 middle = data.rfind(b"\n", low, (low + high) // 2) + 1 or low
                 stop = data.find(b"\n", middle, high) + 1
@@ -267,7 +269,7 @@ def _bisect(segment: Path, identifier: str) -> Row | None:
     return None
 
 
-def _end(data: mmap.mmap) -> int:
+def end_of(data: mmap.mmap) -> int:
     """Behind the last whole row; zeros follow what was written, and nothing follows zeros."""
     low, high = 0, len(data)
     while low < high:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.serving import audit
 from lepton_platform.serving.bundle import MANIFEST
-from lepton_platform.serving.comparison import Comparison, Judge, compare, verdict
+from lepton_platform.serving.comparison import RECENT, Judge, compare, compare_recent, verdict
 from lepton_platform.serving.deployments import Deployment, Deployments
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.rollouts import Rollouts
@@ -38,19 +38,21 @@ def deploy(
     params: RolloutParams,
     judge: Judge,
     run_id: str | None = None,
+    recent: Path | None = None,
     steps: Sequence[float] = (),
     every_s: float = 600.0,
     again: bool = False,
 ) -> Decision:
     """Offer a Bento: the first one serves; a later one takes over unless it is worse on the same ``test`` rows.
 
-    ``judge``: the task's evaluator. ``steps``: take over by these shares in percent, each for ``every_s`` seconds.
-    ``again``: even where it has been a canary before and was turned back.
+    ``judge``: the task's evaluator. ``recent``: a data set of labelled production rows that neither has learnt from;
+    on the latest of them it must not be worse either. ``steps``: take over by these shares in percent, each for
+    ``every_s`` seconds. ``again``: even where it has been a canary before and was turned back.
 
     The Bento is put into the store either way. Offering the champion again changes nothing; offering again what
     the same champion has beaten on as many rows gives the same answer without a new row.
     """
-    offer = _Offer(settings, task, test, params, judge, run_id, tuple(steps), every_s)
+    offer = _Offer(settings, task, test, recent, params, judge, run_id, tuple(steps), every_s)
     for _ in range(3):
         decision = _decide(offer, bento, again)
         if decision is not None:
@@ -63,6 +65,7 @@ class _Offer:
     settings: Settings
     task: str
     test: Path
+    recent: Path | None
     params: RolloutParams
     judge: Judge
     run_id: str | None
@@ -83,12 +86,12 @@ def _decide(offer: _Offer, bento: Path, again: bool) -> Decision | None:
     before = table.by_tag(task, tag)
     if before is not None and before.state == "turned back" and not again:
         return Decision(before, False, False, f"It has been a canary and was turned back: {before.reason}")
-    promoted, reason, comparison = _judge(settings, current, place, offer.test, offer.params, offer.judge)
+    promoted, reason, comparison = _judge(offer, current, place)
     if not promoted and before is not None and before.reason == reason and before.state == "refused":
         return Decision(before, False, False, reason)
     values = {
         **new_row(task, tag, place, reason, offer.run_id, current),
-        "comparison": comparison.as_dict() if comparison else None,
+        "comparison": comparison,
     }
     if promoted and current is not None and offer.steps:
         values["reason"] = reason.replace("Promoted:", "Canary:", 1)
@@ -129,9 +132,9 @@ def shadow(settings: Settings, task: str, bento: Path, run_id: str | None = None
     return Rollouts(settings).start_shadow(values, run_id=run_id)
 
 
-def _judge(
-    settings: Settings, current: Deployment | None, challenger: Path, test: Path, params: RolloutParams, judge: Judge
-) -> tuple[bool, str, Comparison | None]:
+def _judge(offer: _Offer, current: Deployment | None, challenger: Path) -> tuple[bool, str, dict[str, Any] | None]:
+    """May it take over, why, and the figures of it."""
+    settings, params = offer.settings, offer.params
     if current is None:
         return True, "Promoted: there was no champion.", None
     place = stored(settings.bentoml_home, current.tag)
@@ -141,8 +144,17 @@ def _judge(
         checked(settings.bentoml_home, current.tag, Keys.of(settings))  # its code is about to run
     except StageFailed as refused:
         return True, f"Promoted: the champion {current.tag} may no longer be loaded. {refused}", None
-    comparison = compare(place, challenger, test, params, judge)
-    return *verdict(comparison, params.max_loss), comparison
+    comparison = compare(place, challenger, offer.test, params, offer.judge)
+    promoted, reason = verdict(comparison, params.max_loss)
+    figures = comparison.as_dict()
+    if not promoted or offer.recent is None:
+        return promoted, reason, figures
+    recent = compare_recent(place, challenger, offer.recent, params, offer.judge)
+    if recent is None:
+        return promoted, reason, figures
+    promoted, why = verdict(recent, params.max_recent_loss, RECENT)
+    reason = f"{reason} {why.replace('Promoted: ', 'Also ', 1)}" if promoted else why
+    return promoted, reason, {**figures, "recent": recent.as_dict()}
 
 
 def _metrics(bento: Path) -> dict[str, Any]:

@@ -14,6 +14,13 @@ class RolloutParams(Params):
         description="Of the task's first figure (accuracy, AP50): the most that may be lost, at 95 % confidence.",
     )
     max_rows: int = Field(5_000, ge=1, description="Test rows that both answer; the first by id.")
+    recent_rows: int = Field(
+        1_000, ge=1, description="Labelled production rows, held out of training, that both answer; the latest."
+    )
+    min_recent_rows: int = Field(50, ge=1, description="Fewer of them decide nothing.")
+    max_recent_loss: float = Field(
+        0.1, ge=0, description="Of the same figure on these rows: the most that may be lost, at 95 % confidence."
+    )
     canary: list[float] = Field(
         default_factory=list,
         description="Shares of the requests, in percent, by which a challenger takes over; none: at once.",

@@ -25,7 +25,7 @@ def test_help_imports_nothing_heavy():
     [
         (["status"], 2, "is not a workspace"),
         (["run", "--nonsense"], 2, "No such option"),
-        (["init", "there", "--profile", "huge"], 2, "The profiles are: deep_speech, demo, full, smoke"),
+        (["init", "there", "--profile", "huge"], 2, "The profiles are: deep_speech, demo, full, rehearsal, smoke"),
         (["init", "there", "--task", "weather"], 1, "The profile demo has no task 'weather'"),
     ],
 )

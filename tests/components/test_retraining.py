@@ -1,13 +1,16 @@
-"""The sensor that asks for a retraining, as the daemon calls it: one run an alarm, and none where something speaks against it."""
+"""The sensor that launches retrainings, as the daemon calls it: one run for all that ask, or none and why."""
 
 import os
+import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from lepton_platform.components import live, retraining
+from lepton_platform.components.dead_runs import HOST_TAG, PID_TAG
 from lepton_platform.monitoring.retraining import RetrainBook, RetrainRequest
 from lepton_platform.settings import STORES, Settings, use_workspace
 
@@ -29,7 +32,8 @@ def definitions(cooldown_hours: float) -> dg.Definitions:
     return dg.Definitions(
         assets=[*map(idle, others), operated[drift]],
         jobs=[jobs.retrain, jobs.watch],
-        sensors=[retraining.drift_sensor(TASK, jobs, cooldown_hours)],
+        schedules=[retraining.weekly_retrain(TASK, jobs, "0 3 * * 1")],
+        sensors=[retraining.retrain_sensor(TASK, jobs, cooldown_hours)],
     )
 
 
@@ -49,9 +53,16 @@ class Daemon:
 
     def tick(self):
         repository = self.definitions.get_repository_def()
-        sensor = repository.get_sensor_def(f"{TASK}_retrain_on_drift")
+        sensor = repository.get_sensor_def(f"{TASK}_retrain_on_request")
         with dg.build_sensor_context(instance=self.instance, repository_def=repository) as context:
             return sensor.evaluate_tick(context)
+
+    def schedule_says(self, at: datetime) -> None:
+        """The tick of the weekly schedule, which launches nothing itself."""
+        repository = self.definitions.get_repository_def()
+        schedule = repository.get_schedule_def(f"{TASK}_weekly_retrain")
+        with dg.build_schedule_context(instance=self.instance, scheduled_execution_time=at) as context:
+            assert not schedule.evaluate_tick(context).run_requests
 
     def asks(self) -> list[dg.RunRequest]:
         return list(self.tick().run_requests)
@@ -98,15 +109,15 @@ def test_a_failed_check_asks_for_one_run_of_the_retraining(daemon):
     [request] = daemon.asks()
     [asked] = daemon.requests()
     assert request.run_key == asked.id == request.tags[retraining.REQUEST_TAG]
-    assert asked.reason == "Drift in 1 of 15 signals."
+    assert asked.reason == "drift: Drift in 1 of 15 signals."
     [again] = daemon.asks()  # the daemon was killed before it launched: the same key, which it launches once
     assert again.run_key == request.run_key and len(daemon.requests()) == 1
 
 
 def test_a_silent_or_passed_check_asks_for_nothing(daemon):
-    assert "has not said anything" in daemon.why_not()
+    assert "Nothing asks" in daemon.why_not()
     daemon.check_says(passed=True)
-    assert "passed" in daemon.why_not()
+    assert "Nothing asks" in daemon.why_not()
     assert daemon.requests() == []
 
 
@@ -133,7 +144,7 @@ def test_the_same_alarm_is_not_answered_again_after_the_run(daemon):
     daemon.check_says(passed=False)
     [request] = daemon.asks()
     daemon.execute(request)
-    assert "answered" in daemon.why_not()
+    assert "Nothing asks" in daemon.why_not()
     assert [r.state for r in daemon.requests()] == ["done"]
 
 
@@ -155,3 +166,59 @@ def test_a_retraining_that_failed_is_noted_and_its_cooldown_holds(daemon):
     daemon.check_says(passed=False)
     assert "cooling down" in daemon.why_not()
     assert [r.state for r in daemon.requests()] == ["failed"]
+
+
+def label(settings: Settings, count: int) -> None:
+    """So many answers that people said the truth of, as the service logs it."""
+    from lepton_platform.serving.prediction_log import DurableLog
+
+    folder = settings.predictions_dir / TASK
+    ids = DurableLog(folder, "predictions").append([{"text": "good", "label": "fresh"} for _ in range(count)])
+    words = DurableLog(folder, "feedback")
+    words.append([{"prediction_id": identity, "label": "rotten"} for identity in ids])
+    words.close()
+
+
+def test_two_alarms_new_labels_and_the_schedule_at_the_same_minute_make_one_run(daemon, settings):
+    (settings.workspace / "params.yaml").write_text(f"{TASK}: {{retrain: {{new_labels: 20}}}}\n")
+    label(settings, 19)
+    assert "Nothing asks" in daemon.why_not()
+    label(settings, 1)
+    daemon.schedule_says(datetime.now(UTC))
+    daemon.check_says(passed=False)
+    [first] = daemon.asks()
+    daemon.check_says(passed=False)  # drift again, before the run was launched
+    [again] = daemon.asks()
+    assert first.run_key == again.run_key
+    [request] = daemon.requests()
+    assert sorted(wish.kind for wish in daemon.book.reasons(request.id)) == ["drift", "drift", "labels", "schedule"]
+    daemon.execute(again)
+    assert "Nothing asks" in daemon.why_not()
+    assert len(daemon.requests()) == 1
+    daemon.definitions = definitions(cooldown_hours=0)
+    assert "Nothing asks" in daemon.why_not(), "what was answered asks no more"
+    label(settings, 20)
+    assert len(daemon.asks()) == 1 and len(daemon.requests()) == 2
+
+
+def test_a_retraining_whose_process_was_killed_is_launched_again_and_not_for_ever(daemon):
+    daemon.check_says(passed=False)
+    keys = []
+    for _ in range(retraining.MOST_TRIES):
+        [request] = daemon.asks()
+        keys.append(request.run_key)
+        run = daemon.launch(request)
+        daemon.instance.add_run_tags(run.run_id, {PID_TAG: "999999999", HOST_TAG: socket.gethostname()})
+    assert len(set(keys)) == retraining.MOST_TRIES, "Dagster launches a key once"
+    assert "Nothing asks" in daemon.why_not()
+    [request] = daemon.requests()
+    assert request.state == "failed"
+
+
+def test_a_retraining_that_lives_is_left_alone(daemon):
+    daemon.check_says(passed=False)
+    [request] = daemon.asks()
+    run = daemon.launch(request)
+    daemon.instance.add_run_tags(run.run_id, {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()})
+    assert "in progress" in daemon.why_not()
+    assert daemon.requests()[0].state == "running"

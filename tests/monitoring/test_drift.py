@@ -11,14 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lepton_platform.monitoring import calibration, distances
-from lepton_platform.monitoring import reference as references
-from lepton_platform.monitoring.drift import DriftParams, DriftResult, drift, held_out_answers
+from lepton_platform.monitoring.counted import Counted
+from lepton_platform.monitoring.drift import DriftParams, DriftResult, Window, drift, judged
+from lepton_platform.monitoring.reference import ReferenceParams, References, held_out_answers, load, measure, save
 from lepton_platform.monitoring.signals import Signals
+from lepton_platform.monitoring.sketches import Sketches
+from lepton_platform.stage import StageFailed
 from lepton_platform.tasks.sentiment import drift as sentiment
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-PARAMS = DriftParams(max_reference_rows=600, windows=400)
+PARAMS = ReferenceParams(max_rows=600, windows=400)
 
 
 def served(texts: list[str], seed: int, share_fresh: float = 0.58) -> pa.Table:
@@ -51,7 +53,7 @@ def joined(rows: list[Signals]) -> Signals:
 
 
 class Check:
-    """The check as a scheduler calls it, in one workspace; ``embedded`` counts the texts whose signals were asked for."""
+    """The check as a scheduler calls it, in one workspace."""
 
     def __init__(self, root: Path, downloads: Path, reviews: pa.Table) -> None:
         films = sorted(set(reviews["film_id"].to_pylist()), key=lambda f: hashlib.sha256(f.encode()).digest())
@@ -61,25 +63,34 @@ class Check:
         predictions = answers.rename_columns({"label": "predicted"}).append_column("label", self.later["label"])
         predictions = predictions.set_column(0, "id", self.later["id"])
         self.answers = held_out_answers(predictions.drop_columns(["text"]), self.later, "film_id")
-        self.root, self.downloads, self.embedded, self.hour = root, downloads, 0, 0
+        self.root, self.downloads, self.hour = root, downloads, 0
+        self.known = self.measured(self.trained, self.answers)
 
     def part(self) -> ModuleType:
-        counted = ModuleType(sentiment.__name__)
-        counted.__dict__.update(sentiment.__dict__)
+        once = ModuleType(sentiment.__name__)
+        once.__dict__.update(sentiment.__dict__)
+        once.inputs = inputs_once
+        return once
 
-        def inputs(rows, downloads):
-            self.embedded += rows.num_rows
-            return inputs_once(rows, downloads)
+    def measured(self, trained: pa.Table, answers: pa.Table) -> References:
+        return measure(trained, answers, self.part(), PARAMS, self.downloads)
 
-        counted.inputs = inputs
-        return counted
-
-    def __call__(self, current: pa.Table, params: DriftParams = PARAMS, **more) -> DriftResult:
+    def __call__(
+        self, current: pa.Table, counted: Counted | None = None, known: References | None = None
+    ) -> DriftResult:
         self.hour += 1
-        given = {"reference": self.trained, "answers": self.answers, "current": current, "part": self.part()} | more
-        places = {"downloads": self.downloads, "cache": self.root / "cache", "workspace": self.root / "evidently"}
-        at = NOON + timedelta(hours=self.hour)
-        return drift(**given, **places, params=params, out=self.root / f"hour-{self.hour}", at=at, project="sentiment")
+        rows, sketches = (current.num_rows, Sketches()) if counted is None else (counted.rows, counted.sketches)
+        return drift(
+            known=known or self.known,
+            window=Window(current, rows, sketches),
+            part=self.part(),
+            params=DriftParams(),
+            downloads=self.downloads,
+            out=self.root / f"hour-{self.hour}",
+            at=NOON + timedelta(hours=self.hour),
+            workspace=self.root / "evidently",
+            project="sentiment",
+        )
 
 
 @pytest.fixture(scope="module")
@@ -118,22 +129,13 @@ def test_emails_fail_on_what_they_say_and_how_they_are_written(failed):
 
 def test_windows_of_reviews_seldom_alarm_and_windows_of_emails_always_do(check, mails, later_reviews, failed):
     """Sixty windows of each kind, judged as the check judges them, without Evidently's page."""
-    groups = references.groups_of(check.trained, sentiment.GROUP)
-    sampled, groups = references.sample(check.trained, groups, PARAMS.max_reference_rows)
-    chosen = {name: getattr(PARAMS, name) for name in ("neighbours", "windows", "min_rows", "seed")}
-    signals = inputs_once(sampled, check.downloads)
-    known = references.build(signals, groups, false_alarm_rate=PARAMS.false_alarm_rate / 2, **chosen)
-    rng = np.random.default_rng(11)
+    known, rng = check.known.inputs, np.random.default_rng(11)
 
     def alarms(texts: list[str], rows: int) -> int:
-        whole = known.watched(inputs_once(pa.table({"text": texts}), check.downloads), PARAMS.neighbours)
-        limits = calibration.for_size(known.thresholds, rows)
-        raised = 0
-        for _ in range(60):
-            window = rng.choice(len(texts), rows, replace=False)
-            far = {n: distances.ks_distance(known.signals.numbers[n], v[window]) for n, v in whole.numbers.items()}
-            raised += any(far[name] > max(limit, PARAMS.min_distance) for name, limit in limits.items())
-        return raised
+        whole = known.watched(inputs_once(pa.table({"text": texts}), check.downloads))
+        windows = [rng.choice(len(texts), rows, replace=False) for _ in range(60)]
+        signals = [Signals({name: values[window] for name, values in whole.numbers.items()}) for window in windows]
+        return sum(any(one.drifted for one in judged(known, one, Sketches(), DriftParams())) for one in signals)
 
     assert max(alarms(later_reviews, rows) for rows in (50, 100, 200)) <= 3
     assert [alarms(mails[:150], rows) for rows in (50, 100)] == [60, 60]
@@ -150,15 +152,26 @@ def test_answers_that_change_are_drift_though_the_texts_do_not(check, later_revi
     assert found.failed and {s.name for s in found.signals if s.drifted} == {"label"}
 
 
-def test_the_reference_is_measured_once_and_anew_when_its_rows_change(check, later_reviews, passed):
-    check.embedded = 0
-    check(served(later_reviews[:60], seed=5))
-    assert check.embedded == 60
-    check.embedded = 0
-    check(served(later_reviews[:60], seed=5), reference=check.trained.slice(0, 200))
-    assert check.embedded == 260
-    kept = list((check.root / "cache").glob("inputs-*.parquet"))
-    assert len(kept) == 1  # of the reference that is in use
+def test_a_reference_is_kept_as_the_same_bytes_and_read_back(check, tmp_path):
+    again = check.measured(check.trained, check.answers)
+    for folder, known in (("one", check.known), ("two", again)):
+        save(known, tmp_path / folder)
+    for name in ("inputs.parquet", "answers.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    read = load(tmp_path / "one")
+    assert read.inputs.thresholds == check.known.inputs.thresholds and read.inputs.neighbours == PARAMS.neighbours
+    for found, known in ((read.inputs.signals, again.inputs.signals), (read.answers.signals, again.answers.signals)):
+        for kind in ("numbers", "classes", "vectors"):
+            kept, made = getattr(found, kind), getattr(known, kind)
+            assert kept.keys() == made.keys() and all((kept[name] == made[name]).all() for name in made)
+
+
+def test_what_is_no_reference_is_said(tmp_path):
+    with pytest.raises(StageFailed, match=r"no reference of the drift check.*Run the stage"):
+        load(tmp_path)
+    (tmp_path / "inputs.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StageFailed, match="no reference of the drift check"):
+        load(tmp_path)
 
 
 def test_the_same_rows_get_the_same_verdict(check, mails, failed):
@@ -167,12 +180,13 @@ def test_the_same_rows_get_the_same_verdict(check, mails, failed):
 
 
 def test_a_reference_that_is_too_small_judges_nothing(check, later_reviews, passed):
-    found = check(served(later_reviews[:60], seed=6), reference=check.trained.slice(0, 90))
+    small = check.measured(check.trained.slice(0, 90), check.answers)
+    found = check(served(later_reviews[:60], seed=6), known=small)
     assert found.state == "not_judged" and "90 rows" in found.why
 
 
 def test_few_held_out_answers_are_said_and_the_inputs_judged_all_the_same(check, mails, failed):
-    found = check(served(mails[:60], seed=7), answers=check.answers.slice(0, 60))
+    found = check(served(mails[:60], seed=7), known=check.measured(check.trained, check.answers.slice(0, 60)))
     assert found.failed and "answers were not judged" in found.why
     assert not {"label", "score"} & {s.name for s in found.signals}
 
@@ -194,6 +208,24 @@ def test_the_report_says_what_the_verdict_says(failed):
     page = Path(failed.html).read_text(encoding="utf-8")
     assert "embedding_novelty" in page and "Kolmogorov-Smirnov distance" in page
     assert json.loads((Path(failed.html).parent / "result.json").read_text())["state"] == "failed"
+
+
+def test_sketches_of_all_rows_speak_where_they_have_seen_more_than_the_sample(check, later_reviews, passed):
+    """The sample's answers are ordinary; those of the forty thousand rows that it stands for are not."""
+    labels = np.array(["fresh"] * 38_000 + ["rotten"] * 2_000)
+    rows = pa.table(
+        {"id": [str(n) for n in range(40_000)], "label": labels, "score": [0.9] * 40_000, "text": ["Fine."] * 40_000}
+    )
+    counted = Counted(300)
+    counted.update(rows, sentiment)
+    found = check(served(later_reviews, seed=1), counted)
+    by_name = {one.name: one for one in found.signals}
+    assert found.failed and (found.n_served, found.n_current) == (40_000, 300)
+    assert by_name["label"].drifted and by_name["score"].drifted and by_name["label"].rows == 40_000
+    assert 2_000 < by_name["words"].rows < 3_000 and by_name["embedding_novelty"].rows == 300
+    told = json.loads(Path(found.json).read_text())
+    shown = {m["config"]["column"]: m["value"] for m in told["metrics"] if "column" in m["config"]}
+    assert shown["label"] == pytest.approx(by_name["label"].distance)
 
 
 def test_evidently_finds_the_runs_in_its_workspace(check, failed):

@@ -1,4 +1,4 @@
-"""The retraining policy: one request an alarm, none while one runs, none in the cooldown, none lost."""
+"""The retraining policy: many wishes make one request, none while one runs, none in the cooldown, none lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_platform.monitoring.retraining import Alarm, RetrainBook, RetrainRequest, ask_for_retrain, decide
+from lepton_platform.monitoring.retraining import RetrainBook, RetrainRequest, Wish, decide
 from lepton_platform.settings import Settings
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -25,13 +25,17 @@ def book(tmp_path: Path) -> RetrainBook:
     return RetrainBook(Settings(workspace=tmp_path))
 
 
-def ask(book: RetrainBook, alarm_at: float, now: float, running: bool = False, failed: bool = True):
-    return book.ask("sentiment", Alarm(failed, hours(alarm_at), "drift"), hours(now), running, DAY)
+def drift(at: float) -> Wish:
+    return Wish("drift", hours(at), "drift in text")
+
+
+def ask(book: RetrainBook, alarm_at: float, now: float, running: bool = False):
+    return book.ask("sentiment", [drift(alarm_at)], hours(now), running, DAY)
 
 
 def test_an_alarm_makes_one_request_and_the_next_alarm_none(book):
     first = ask(book, 0, 0.1).request
-    assert first is not None and first.state == "requested" and first.reason == "drift"
+    assert first is not None and first.state == "requested" and first.reason == "drift: drift in text"
     book.mark(first.id, "running", "run-1")
     assert ask(book, 1, 1.1).request is None
     assert [r.run_id for r in book.requests("sentiment")] == ["run-1"]
@@ -43,9 +47,8 @@ def test_a_request_that_was_never_started_is_handed_out_again(book):
     assert len(book.requests("sentiment")) == 1
 
 
-def test_a_passed_check_asks_for_nothing(book):
-    assert ask(book, 0, 0.1, failed=False).request is None
-    assert book.ask("sentiment", None, NOON, False, DAY).request is None
+def test_where_nobody_asks_nothing_is_asked_for(book):
+    assert book.ask("sentiment", [], NOON, False, DAY).request is None
 
 
 def test_nothing_is_asked_while_a_run_is_in_progress(book):
@@ -71,7 +74,45 @@ def test_the_cooldown_holds_whatever_became_of_the_run(book, state):
 
 def test_tasks_do_not_wait_for_each_other(book):
     ask(book, 0, 0)
-    assert book.ask("trees", Alarm(True, NOON), NOON, False, DAY).request is not None
+    assert book.ask("trees", [drift(0)], NOON, False, DAY).request is not None
+
+
+def test_all_that_ask_in_the_same_minute_get_one_request_that_keeps_their_reasons(book):
+    schedule, labels = Wish("schedule", hours(0), "It is Monday."), Wish("labels", hours(0.001), "500 answers")
+    book.wish("sentiment", schedule)
+    book.wish("sentiment", schedule)  # the schedule's tick, twice
+    first = book.ask("sentiment", [drift(0.002)], hours(0.01), False, DAY).request
+    assert first is not None
+    again = book.ask("sentiment", [drift(0.002), drift(0.005), labels], hours(0.012), False, DAY).request
+    assert again is not None and again.id == first.id
+    [request] = book.requests("sentiment")
+    assert [wish.kind for wish in book.reasons(request.id)] == ["schedule", "labels", "drift", "drift"]
+    assert request.reason == (
+        "schedule: It is Monday. | labels: 500 answers | drift: drift in text | drift: drift in text"
+    )
+    book.mark(request.id, "done", "run-1")
+    late = book.ask("sentiment", [drift(0.005), labels], hours(99), False, DAY)
+    assert late.request is None and len(book.requests("sentiment")) == 1
+
+
+def test_the_schedule_waits_for_the_cooldown_and_is_not_lost(book):
+    first = ask(book, 0, 0.1).request
+    book.mark(first.id, "running", "run-1")
+    book.wish("sentiment", Wish("schedule", hours(1), "It is time."))
+    assert book.ask("sentiment", [], hours(1.1), True, DAY).request is None
+    book.mark(first.id, "done", "run-1")
+    assert "cooling down" in book.ask("sentiment", [], hours(2), False, DAY).why
+    later = book.ask("sentiment", [], hours(25), False, DAY).request
+    assert later is not None and later.reason == "schedule: It is time."
+
+
+def test_a_word_of_before_the_request_that_comes_after_it_joins_it(book):
+    """The schedule's tick was written down a moment after drift had asked: one retraining answers both."""
+    first = ask(book, 0, 0.1).request
+    book.mark(first.id, "done", "run-1")
+    book.wish("sentiment", Wish("schedule", hours(0.05), "It is time."))
+    assert book.ask("sentiment", [], hours(99), False, DAY).request is None
+    assert [wish.kind for wish in book.reasons(first.id)] == ["drift", "schedule"]
 
 
 def test_sensors_that_ask_at_the_same_moment_get_one_request(tmp_path):
@@ -79,8 +120,8 @@ def test_sensors_that_ask_at_the_same_moment_get_one_request(tmp_path):
     RetrainBook(chosen)
 
     def at_once(second: int):
-        alarm = Alarm(True, NOON + timedelta(seconds=second))
-        return ask_for_retrain(chosen, "sentiment", alarm, now=hours(1), run_in_progress=False, cooldown=DAY)
+        wish = Wish("drift", NOON + timedelta(seconds=second), "drift")
+        return RetrainBook(chosen).ask("sentiment", [wish], hours(1), False, DAY)
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(at_once, [n % 3 for n in range(24)]))
@@ -104,43 +145,58 @@ requests = st.none() | st.builds(
 )
 
 
+kinds = st.sampled_from(["drift", "quality", "labels", "schedule"])
+
+
 @given(
-    alarm=st.none() | st.builds(Alarm, failed=st.booleans(), at=times, reason=st.just("")),
+    wishes=st.lists(st.builds(Wish, kind=kinds, at=times, why=st.just("")), max_size=4),
     last=requests,
     now=times,
     running=st.booleans(),
     cooldown=st.integers(0, 48).map(lambda h: timedelta(hours=h)),
 )
-def test_a_new_request_only_where_all_conditions_hold(alarm, last, now, running, cooldown):
-    answer = decide(task="sentiment", alarm=alarm, last=last, now=now, run_in_progress=running, cooldown=cooldown)
+def test_a_new_request_only_where_all_conditions_hold(wishes, last, now, running, cooldown):
+    answer = decide(task="sentiment", wishes=wishes, last=last, now=now, run_in_progress=running, cooldown=cooldown)
     assert answer.why
     if answer.request is None or answer.request is last:
         return
-    assert not running and alarm is not None and alarm.failed
+    assert not running and wishes
     if last is not None:
         assert last.state in ("done", "failed")
-        assert alarm.at > last.requested_at and now >= last.requested_at + cooldown
+        assert max(wish.at for wish in wishes) > last.requested_at and now >= last.requested_at + cooldown
 
 
-events = st.lists(
-    st.tuples(st.floats(0.01, 30), st.sampled_from(["alarm", "pass", "start", "done", "failed"])), max_size=30
-)
+steps = ["drift", "quality", "labels", "schedule", "start", "done", "failed", "killed"]
+events = st.lists(st.tuples(st.floats(0.01, 30), st.sampled_from(steps)), max_size=30)
 
 
 @settings(max_examples=40, deadline=None)
 @given(events=events)
-def test_over_any_history_requests_keep_their_distance(tmp_path_factory, events):
+def test_over_any_history_requests_keep_their_distance_and_no_wish_is_lost(tmp_path_factory, events):
     book = RetrainBook(Settings(workspace=tmp_path_factory.mktemp("book")))
-    now, alarm, ids = 0.0, None, set()
+    now, alarms, ids, wished = 0.0, {}, set(), []
     for wait, event in events:
         now += wait
         last = book.last("sentiment")
-        if event in ("alarm", "pass"):
-            alarm = Alarm(event == "alarm", hours(now))
-        elif last is not None and (event != "start" or last.state == "requested"):
-            book.mark(last.id, "running" if event == "start" else event, "run")
-        answer = book.ask("sentiment", alarm, hours(now), False, DAY)
+        if event == "schedule":
+            wished.append(Wish("schedule", hours(now), "time"))
+            book.wish("sentiment", wished[-1])
+        elif event in ("drift", "quality", "labels"):
+            alarms[event] = Wish(event, hours(now), event)  # a check's last word; the one before is no more
+        elif last is not None and last.state in ("requested", "running"):
+            book.mark(last.id, {"start": "running", "killed": "requested"}.get(event, event), "run")
+        answer = book.ask("sentiment", list(alarms.values()), hours(now), False, DAY)
         ids |= {answer.request.id} if answer.request else set()
-    asked = [r.requested_at for r in book.requests("sentiment")]
-    assert len(ids) == len(asked)
+    for _ in range(2):
+        last = book.last("sentiment")
+        if last is not None:
+            book.mark(last.id, "done")
+        now += 25
+        book.ask("sentiment", list(alarms.values()), hours(now), False, DAY)
+    made = book.requests("sentiment")
+    asked = [r.requested_at for r in made]
+    assert ids <= {r.id for r in made}
     assert all(a - b >= DAY for a, b in pairwise(asked))
+    answered = [wish for request in made for wish in book.reasons(request.id)]
+    assert len(answered) == len({(wish.kind, wish.at) for wish in answered}), "answered twice"
+    assert {(w.kind, w.at) for w in (*wished, *alarms.values())} <= {(w.kind, w.at) for w in answered}

@@ -24,7 +24,7 @@ from lepton_platform.tasks import load_part
 from tests.serving.models import WORDS, write_model, write_speech
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = ("contract", "features", "dataset", "model", "quality")
+INPUTS = ("contract", "features", "dataset", "model", "quality", "reference")
 
 
 def make_bento(folder: Path, words: dict[str, float] | None = None, **params: Any) -> Path:

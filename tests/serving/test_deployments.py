@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from lepton_platform.data.dataset import Dataset
 from lepton_platform.serving import offers
 from lepton_platform.serving.comparison import Comparison, answers, compare, verdict
 from lepton_platform.serving.deployments import Deployments, champion
@@ -152,3 +155,43 @@ def test_a_prediction_leads_to_its_bento_and_deployment(settings: Settings, bent
     assert found["deployment"] == decision.deployment.as_dict() and found["deployment"]["run_id"] == "run-9"
     assert found["manifest"]["versions"] == {"dataset": "0123.dir"} and json.dumps(found)
     assert find_prediction(settings, identifier[:-1] + "x") is None
+
+
+@pytest.fixture(scope="module")
+def of_late(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What people said of 120 answers: of late a film called dull is a good one, as nobody knew before."""
+    rows = []
+    for number in range(120):
+        text, label = [("good film", "fresh"), ("bad film", "rotten"), ("dull", "fresh")][number % 3]
+        when = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=number)
+        film = f"f{number}"
+        rows.append({"id": f"feedback-{number:03}", "event_time": when, "text": text, "label": label, "film_id": film})
+    folder = tmp_path_factory.mktemp("production")
+    Dataset(folder).write(pa.Table.from_pylist(rows))
+    return folder
+
+
+def test_a_challenger_must_not_be_worse_on_the_latest_labelled_rows(
+    settings: Settings, bento: Path, worse: Path, frozen: Path, of_late: Path
+) -> None:
+    """Here the champion knows what is new, and the challenger the old rows: it is refused by the new ones."""
+    deploy(settings, TASK, bento=worse, test=frozen, params=RULE, judge=EVALUATOR)
+    refused = deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR, recent=of_late)
+    assert not refused.promoted and "worse than the champion" in refused.reason
+    assert "on the latest 120 labelled production rows" in refused.reason
+    told = refused.deployment.comparison
+    assert told is not None and told["challenger"] == 1.0 and told["recent"]["challenger"] == pytest.approx(2 / 3)
+    few = RolloutParams(min_recent_rows=121)
+    promoted = deploy(settings, TASK, bento=bento, test=frozen, params=few, judge=EVALUATOR, recent=of_late)
+    assert promoted.promoted and promoted.deployment.comparison is not None
+    assert "recent" not in promoted.deployment.comparison
+
+
+def test_only_the_latest_are_asked_and_both_reasons_are_given(
+    settings: Settings, bento: Path, equal: Path, frozen: Path, of_late: Path
+) -> None:
+    deploy(settings, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR)
+    rule = RolloutParams(recent_rows=60)
+    decision = deploy(settings, TASK, bento=equal, test=frozen, params=rule, judge=EVALUATOR, recent=of_late)
+    assert decision.promoted and decision.reason.count("not worse than the champion") == 2
+    assert "the same 300 rows" in decision.reason and "the latest 60 labelled production rows" in decision.reason

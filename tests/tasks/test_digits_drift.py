@@ -9,12 +9,12 @@ import pytest
 from PIL import Image, ImageFilter
 
 from lepton_platform.data.images import decode, encode_png
-from lepton_platform.monitoring.drift import DriftParams
+from lepton_platform.monitoring.reference import ReferenceParams
 from lepton_platform.tasks.digits import drift, source
 from lepton_platform.tasks.digits.source import SourceParams
 from tests.tasks.windows import Windows
 
-PARAMS = DriftParams(windows=400)
+PARAMS = ReferenceParams(windows=400)
 DAMAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "inverted": lambda digit: 255 - digit,
     "soft": lambda digit: np.asarray(Image.fromarray(digit).filter(ImageFilter.GaussianBlur(1))),

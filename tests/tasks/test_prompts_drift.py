@@ -12,7 +12,7 @@ from lepton_platform.data.audio import decode, mend
 from lepton_platform.data.audio_statistics import descriptors
 from lepton_platform.features.split import place
 from lepton_platform.models.transcription import Transcript
-from lepton_platform.monitoring.drift import DriftParams, held_out_answers
+from lepton_platform.monitoring.reference import ReferenceParams, held_out_answers
 from lepton_platform.monitoring.signals import Signals
 from lepton_platform.tasks.prompts import drift
 from lepton_platform.tasks.prompts.metrics import EVALUATOR
@@ -20,7 +20,7 @@ from tests.data.sounds import saved, speechlike
 from tests.tasks import prompts
 from tests.tasks.windows import Windows
 
-PARAMS = DriftParams(windows=400)
+PARAMS = ReferenceParams(windows=400)
 SHIFTED = 110  # recordings of each shift
 
 

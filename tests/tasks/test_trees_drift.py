@@ -12,12 +12,11 @@ from PIL import Image, ImageFilter
 
 from lepton_platform.data.images import decode, encode_png
 from lepton_platform.data.records import raw_schema, to_table
-from lepton_platform.monitoring.drift import DriftParams
+from lepton_platform.monitoring.reference import ReferenceParams
 from lepton_platform.tasks.trees import drift, source
 from lepton_platform.tasks.trees.source import SourceParams
 from tests.tasks.windows import Windows
 
-PARAMS = DriftParams(min_distance=0.75)
 HELD_OUT = "2019_YELL_2_541000_4977000_image_crop"
 
 
@@ -55,7 +54,9 @@ def photos(tiles: pa.Table, *names: str) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def windows(tiles) -> Windows:
-    return Windows(drift, photos(tiles, "2019_YELL_2_528000_4978000_image_crop2", "SOAP_061"), PARAMS)
+    return Windows(
+        drift, photos(tiles, "2019_YELL_2_528000_4978000_image_crop2", "SOAP_061"), ReferenceParams(), min_distance=0.75
+    )
 
 
 @pytest.fixture(scope="module")

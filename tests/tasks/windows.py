@@ -7,33 +7,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lepton_platform.monitoring import calibration, distances, reference
-from lepton_platform.monitoring.drift import DriftParams
+from lepton_platform.monitoring.drift import DriftParams, judged
+from lepton_platform.monitoring.reference import ReferenceParams, build
+from lepton_platform.monitoring.sampling import groups_of
+from lepton_platform.monitoring.signals import Signals
+from lepton_platform.monitoring.sketches import Sketches
 
 
 class Windows:
     """The reference of a task's part, made of ``rows``, and windows compared with it."""
 
-    def __init__(self, part: Any, rows: pa.Table, params: DriftParams) -> None:
-        self.part, self.params = part, params
+    def __init__(self, part: Any, rows: pa.Table, params: ReferenceParams, min_distance: float = 0.1) -> None:
+        self.part, self.params = part, DriftParams(min_distance=min_distance)
         made = part.reference(rows) if hasattr(part, "reference") else rows
-        chosen = {name: getattr(params, name) for name in ("neighbours", "windows", "min_rows", "seed")}
-        groups = reference.groups_of(made, part.GROUP)
-        signals = part.inputs(made, Path())
-        self.known = reference.build(signals, groups, false_alarm_rate=params.false_alarm_rate / 2, **chosen)
+        self.known = build(part.inputs(made, Path()), groups_of(made, part.GROUP), params)
 
     def alarms(self, rows: pa.Table, sizes: Sequence[int], repeats: int, seed: int = 1) -> dict[int, int]:
         """Size of a window → how many of ``repeats`` windows of so many of the ``rows`` are drift."""
-        whole = self.known.watched(self.part.inputs(rows, Path()), self.params.neighbours).numbers
+        whole = self.known.watched(self.part.inputs(rows, Path()))
         rng = np.random.default_rng(seed)
-        found = {}
-        for size in sizes:
-            limits = calibration.for_size(self.known.thresholds, size)
-            windows = [rng.choice(rows.num_rows, size, replace=False) for _ in range(repeats)]
-            found[size] = sum(self._drifted(whole, window, limits) for window in windows)
-        return found
+        return {size: sum(self._drifted(whole, size, rng) for _ in range(repeats)) for size in sizes}
 
-    def _drifted(self, whole: Any, window: np.ndarray, limits: Any) -> bool:
-        known = self.known.signals.numbers
-        far = {name: distances.ks_distance(known[name], whole[name][window]) for name in limits}
-        return any(far[name] > max(limit, self.params.min_distance) for name, limit in limits.items())
+    def _drifted(self, whole: Signals, size: int, rng: np.random.Generator) -> bool:
+        rows = rng.choice(len(whole), size, replace=False)
+        window = Signals({name: values[rows] for name, values in whole.numbers.items()})
+        return any(one.drifted for one in judged(self.known, window, Sketches(), self.params))

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["GROUP", "answers", "inputs"]
+__all__ = ["GROUP", "answers", "counted", "inputs"]
 
+UNHEARD = "words_a_second"  # needs the recording: as it was sent it may begin and end with silence
 SAID = "said"  # what is answered, in a table that has the true text too
 
 
@@ -41,11 +42,17 @@ def answers(rows: "pa.Table") -> Signals:
         {
             "score": rows["score"].to_numpy().astype(np.float64),
             "words": counts,
-            "words_a_second": counts / np.maximum(_seconds(rows), audio.MIN_SECONDS),
+            UNHEARD: counts / np.maximum(_seconds(rows), audio.MIN_SECONDS),
             "letters_a_word": letters / np.maximum(counts, 1),
             "different_words": different / np.maximum(counts, 1),
         }
     )
+
+
+def counted(rows: "pa.Table") -> Signals:
+    """Of every row of the log, without its recording."""
+    found = answers(rows).numbers
+    return Signals({name: values for name, values in found.items() if name != UNHEARD})
 
 
 def _mended(data: bytes) -> "NDArray[np.float32]":

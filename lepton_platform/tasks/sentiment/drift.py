@@ -10,6 +10,7 @@ from lepton_platform.tasks.sentiment.preprocess import CONTENT, LABEL, normalise
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 GROUP = "film_id"  # reviews of one film resemble each other
 MAX_TOKENS = 64  # of a text, to embed it: what it is about shows in its first sentences
@@ -20,13 +21,31 @@ def inputs(rows: "pa.Table", downloads: Path) -> Signals:
     from lepton_platform.models.embedding import embed
     from lepton_platform.models.pretrained import minilm
 
-    texts = [normalise(text) for text in rows[CONTENT].to_pylist()]  # the log has them as they were sent
-    counted = [statistics(text) for text in texts]
-    numbers = {name: np.array([float(one[name]) for one in counted]) for name in counted[0]} if counted else {}
-    return Signals(numbers, vectors={"embedding": embed(texts, minilm(downloads), max_tokens=MAX_TOKENS)})
+    texts = _texts(rows)
+    return Signals(_numbers(texts), vectors={"embedding": embed(texts, minilm(downloads), max_tokens=MAX_TOKENS)})
 
 
 def answers(rows: "pa.Table") -> Signals:
     """The label and how sure of it the model is."""
     score = rows["score"].to_numpy().astype(np.float64)
     return Signals({"score": score}, classes={LABEL: np.asarray(rows[LABEL].to_pylist(), dtype=str)})
+
+
+def counted(rows: "pa.Table") -> Signals:
+    """Of every row of the log."""
+    return answers(rows)
+
+
+def cheap(rows: "pa.Table") -> Signals:
+    """Of one row in sixteen: what can be counted in a text takes 80 microseconds."""
+    return Signals(_numbers(_texts(rows)))
+
+
+def _texts(rows: "pa.Table") -> list[str]:
+    """The log has them as they were sent."""
+    return [normalise(text) for text in rows[CONTENT].to_pylist()]
+
+
+def _numbers(texts: list[str]) -> dict[str, "NDArray[np.float64]"]:
+    found = [statistics(text) for text in texts]
+    return {name: np.array([float(one[name]) for one in found]) for name in found[0]} if found else {}

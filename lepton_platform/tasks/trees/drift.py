@@ -60,6 +60,11 @@ def answers(rows: pa.Table) -> Signals:
     return Signals({name: np.array([one[at] for one in found], dtype=np.float64) for at, name in enumerate(names)})
 
 
+def counted(rows: pa.Table) -> Signals:
+    """Of every row of the log that has the photo's size; without it, a cell cannot be drawn."""
+    return answers(rows.filter(rows["width"].is_valid())) if "width" in rows.column_names else Signals()
+
+
 def _view(picture: "Picture", content: bytes) -> "Picture":
     """VIEW_PX by VIEW_PX of the picture, or what there is of it; where, is drawn by the content's hash."""
     height, width = picture.shape[:2]

@@ -1,0 +1,112 @@
+"""What a rehearsal sends: real inputs that the workspace has never seen, as it is used to them and as they become."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lepton_platform.data.dataset import Dataset
+from lepton_platform.data.packages import fetch_members
+from lepton_platform.data.records import ID, PROBLEM, content_id
+from lepton_platform.pipeline.params import section
+from lepton_platform.pipeline.stages import get_stage
+from lepton_platform.rehearsal.client import Row
+from lepton_platform.settings import Settings
+from lepton_platform.stage import StageFailed
+from lepton_platform.tasks import load_part
+
+# Sentences of the Sentiment Labelled Sentences (Kotzias et al. 2015), half of them praise, as `sentiment` carries them
+_SENTENCES = {
+    "package/test/fixtures/amazon.json": "bc5eb0cac49fc45987301f1dc2d02cf5ca356ba6c882be179dce77d74e666ed9",
+    "package/test/fixtures/yelp.json": "9f3f47983f21eeb819380767b74bfa648eca208f156241111454b3e122773ff7",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows: as usual; of the new kind with what is true of them; of the new kind that only the figures are made of.
+
+    ``clients`` ask at a time while a canary takes its share.
+    """
+
+    ordinary: int
+    labelled: int
+    probe: int
+    clients: int = 4
+
+
+@dataclass(frozen=True)
+class Shift:
+    """``about``: what changes, in words. ``rows``: labelled inputs of the new kind, in an order that tells nothing."""
+
+    about: str
+    rows: Callable[[Settings], list[Row]]
+    sizes: Sizes
+    truth: str = "label"  # the source's column
+
+
+def unseen(settings: Settings, task: str) -> list[Row]:
+    """Labelled inputs of the source whose groups the workspace's sample has none of, in the order of a hash."""
+    source, preprocess = load_part(task, "source"), load_part(task, "preprocess")
+    truth, usable = shift_of(task).truth, getattr(preprocess, "usable", lambda _: None)
+    params: Any = section(settings.workspace, task, "source", source.SourceParams)
+    whole = params.model_copy(update={"limit": None, "limit_groups": None})
+    known = set(Dataset(settings.path(get_stage("raw").path(task))).read([source.GROUP])[source.GROUP].to_pylist())
+    rows = [
+        (record[ID], Row(record[preprocess.CONTENT], record[truth]))
+        for record in source.records(whole, settings.cache_dir)
+        if not record.get(PROBLEM) and record[source.GROUP] not in known and usable(record) is None
+    ]
+    return [row for _, row in sorted(rows, key=lambda one: content_id("rehearsal", one[0]))]
+
+
+def _of_products_and_restaurants(settings: Settings) -> list[Row]:
+    folder = fetch_members("sentiment", "5.0.2", _SENTENCES, settings.cache_dir, client="npm")
+    rows = [row for name in _SENTENCES for row in _sentences(folder / name)]
+    return sorted(rows, key=lambda row: content_id("rehearsal", row.content))
+
+
+def _sentences(path: Path) -> Iterator[Row]:
+    for line in json.loads(path.read_text(encoding="utf-8")):
+        if line["text"].strip():
+            yield Row(line["text"], "fresh" if line["class"] else "rotten")
+
+
+def _black_on_white(settings: Settings) -> list[Row]:
+    from lepton_platform.data.images import decode, encode_png
+
+    rows = unseen(settings, "digits")[-_DIGITS:]  # those first are what is sent as usual
+    return [Row(encode_png(255 - decode(row.content)), row.truth) for row in rows]
+
+
+def _called_in(settings: Settings) -> list[Row]:
+    from lepton_platform.rehearsal.sounds import called_in, music
+
+    rows, played = unseen(settings, "prompts")[SHIFTS["prompts"].sizes.ordinary :], music(settings.cache_dir)
+    places = range(0, len(played), max(1, len(played) // max(1, len(rows))))
+    return [Row(called_in(row.content, played, at), row.truth) for row, at in zip(rows, places, strict=False)]
+
+
+_DIGITS = 2_000
+SHIFTS: Mapping[str, Shift] = {
+    "sentiment": Shift(
+        "sentences about products and restaurants instead of films",
+        _of_products_and_restaurants,
+        Sizes(ordinary=200, labelled=1_200, probe=600),
+    ),
+    "digits": Shift("black ink on white paper", _black_on_white, Sizes(ordinary=200, labelled=800, probe=400)),
+    "prompts": Shift(
+        "callers on a telephone line, with music behind at 5 dB",
+        _called_in,
+        Sizes(ordinary=60, labelled=180, probe=100, clients=3),
+        truth="text",
+    ),
+}
+
+
+def shift_of(task: str) -> Shift:
+    """``StageFailed`` names the tasks that can be rehearsed."""
+    if task not in SHIFTS:
+        raise StageFailed(f"There is no rehearsal of {task}. Those there are: {', '.join(SHIFTS)}.")
+    return SHIFTS[task]
