@@ -18,6 +18,7 @@ from lepton_platform.settings import Settings
 
 if TYPE_CHECKING:
     from lepton_platform.monitoring.alerts import Alert
+    from lepton_platform.monitoring.quality import ServedQuality
     from lepton_platform.monitoring.retraining import RetrainRequest
 
 KEPT_S = 5.0  # between two looks at the database and the drift check's results
@@ -39,7 +40,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Drift:
-    """The drift check's last word. ``checked_at``: seconds since 1970; ``rows``: of the window."""
+    """The drift check's last word. ``checked_at``: seconds since 1970; ``rows``: predictions of the window."""
 
     state: str
     why: str
@@ -50,10 +51,14 @@ class Drift:
 
 @dataclass(frozen=True)
 class TaskState:
-    """``quality``: by Bento tag, of the answers that people said the truth of. ``serving_since``: seconds since 1970."""
+    """``quality``: by Bento tag, of the answers that people said the truth of; ``served``: the last verdict on it.
+
+    ``serving_since``: seconds since 1970.
+    """
 
     drift: Drift | None = None
     quality: Mapping[str, Right] = field(default_factory=dict)
+    served: "ServedQuality | None" = None
     retrain: "RetrainRequest | None" = None
     serving_since: float | None = None
 
@@ -106,16 +111,18 @@ class Loop:
     def read(self, tasks: list[str]) -> State:
         """All of it, in the caller's thread."""
         from lepton_platform.monitoring.alerts import Alerts
+        from lepton_platform.monitoring.quality_book import QualityBook
         from lepton_platform.monitoring.retraining import RetrainBook
         from lepton_platform.serving.deployments import Deployments
 
         self._look_at_labels(tasks)
-        book = RetrainBook(self.settings)
+        book, judged = RetrainBook(self.settings), QualityBook(self.settings)
         since = {found.task: _seconds(found.created_at) for found in Deployments(self.settings).live()}
         states = {
             task: TaskState(
                 read_drift(self.settings.path("reports", task, "drift", "result.json")),
                 self._quality.get(task, {}),
+                next(iter(judged.of(task, 1)), None),
                 book.last(task),
                 since.get(task),
             )
@@ -149,7 +156,9 @@ def read_drift(path: Path) -> Drift | None:
         told, at = json.loads(path.read_text("utf-8")), path.stat().st_mtime
         signals = tuple(found for one in told.get("signals", ()) if (found := _signal(one)) is not None)
         state = told["state"] if told.get("state") in STATES else "not_judged"
-        return Drift(state, str(told.get("why", "")), at, int(told.get("n_current") or 0), signals)
+        return Drift(
+            state, str(told.get("why", "")), at, int(told.get("n_served", told.get("n_current")) or 0), signals
+        )
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
 

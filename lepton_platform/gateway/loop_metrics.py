@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,6 +17,7 @@ def families(state: State) -> "Iterator[Metric]":
     """Drift, quality, alerts and requests of every task. What is not known has no series."""
     yield from _drift(state)
     yield from _quality(state)
+    yield from _served(state)
     yield from _asked(state)
     yield _one("lepton_state_read_timestamp_seconds", "When the loop's state was read last.", state.read_at)
 
@@ -56,6 +58,30 @@ def _quality(state: State) -> "Iterator[Metric]":
             for family, value in zip(told.values(), values, strict=True):
                 family.add_metric([task, tag], value)
     yield from told.values()
+
+
+def _served(state: State) -> "Iterator[Metric]":
+    """By the task's own figure (accuracy, AP50, word accuracy), as the check that nobody is worse than tested has it."""
+    verdict = _gauge("lepton_served_quality_verdict", "1 at the last check's verdict on quality.", "task", "state")
+    checked = _gauge("lepton_served_quality_checked_timestamp_seconds", "As of when quality was judged last.", "task")
+    labels = ("task", "model", "figure")
+    figures = {
+        "estimate": _gauge("lepton_served_quality", "The task's figure on labelled answers.", *labels),
+        "low": _gauge("lepton_served_quality_low", "The lower end of its 95 % interval.", *labels),
+        "high": _gauge("lepton_served_quality_high", "The upper end of its 95 % interval.", *labels),
+        "tested": _gauge("lepton_tested_quality", "The same figure on the frozen test.", *labels),
+    }
+    for task, state_of in state.tasks.items():
+        found = state_of.served
+        if found is None:
+            continue
+        for name in STATES:
+            verdict.add_metric([task, name], float(name == found.state))
+        checked.add_metric([task], datetime.fromisoformat(found.as_of).timestamp())
+        for name, family in figures.items():
+            if getattr(found, name) is not None:
+                family.add_metric([task, found.model, found.name], getattr(found, name))
+    yield from (verdict, checked, *figures.values())
 
 
 def _asked(state: State) -> "Iterator[Metric]":

@@ -102,6 +102,7 @@ def _loop(task: str, state: State) -> Json:
     return {
         "serving_since": _time(found.serving_since),
         "drift": None if found.drift is None else _drift(found.drift),
+        "served_quality": None if found.served is None else found.served.as_dict(),
         "quality": [_quality(tag, right) for tag, right in sorted(found.quality.items())],
         "retrain": None
         if asked is None

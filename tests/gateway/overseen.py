@@ -15,6 +15,8 @@ from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import Keys
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.drift import DriftResult, SignalDrift
+from lepton_platform.monitoring.quality import Counts, ServedQuality
+from lepton_platform.monitoring.quality_book import QualityBook
 from lepton_platform.monitoring.retraining import RetrainBook
 from tests.gateway.conftest import Serving, new_settings, offer, serve
 from tests.loop.traffic import TRAFFIC
@@ -22,9 +24,13 @@ from tests.serving.conftest import make_bento
 
 WHY = "Drift in 1 of 2 signals: length 0.42 (limit 0.10)."
 SIGNALS = (
-    SignalDrift("length", "wasserstein", 0.42, 0.1, 0.05, True),
-    SignalDrift("score", "wasserstein", 0.031, 0.12, 0.12, False),
+    SignalDrift("length", "wasserstein", 0.42, 0.1, 0.05, True, 312),
+    SignalDrift("score", "wasserstein", 0.031, 0.12, 0.12, False, 4_000),
 )
+QUALITY = ServedQuality(
+    "passed", "As good as tested: accuracy 0.840.", "sentiment:1", "2026-11-25T09:00:00+00:00", "accuracy",
+    Counts(labelled=120), 120, 0, 0.84, 0.77, 0.9, 0.85, 0.83,
+)  # fmt: skip
 ASKED, RIGHT = 24, 18
 
 
@@ -66,11 +72,18 @@ def write_down(seen: Seen) -> None:
     settings, at = seen.serving.settings, datetime.now(UTC)
     out = settings.path("reports", "sentiment", "drift")
     out.mkdir(parents=True)
-    found = DriftResult("failed", WHY, 312, 2000, 1900, 0.5, SIGNALS)
+    found = DriftResult("failed", WHY, 4_000, 312, 2_000, 1_900, 0.5, SIGNALS)
     (out / "result.json").write_text(json.dumps(found.as_dict()), "utf-8")
+    QualityBook(settings).write("sentiment", QUALITY)
     Alerts(settings, []).raised("sentiment", "drift", WHY)
     RetrainBook(settings)  # makes the table, to which the sensor would have written this
-    row = {"id": "sentiment-1", "task": "sentiment", "reason": WHY, "requested_at": at.isoformat(), "state": "requested"}
+    row = {
+        "id": "sentiment-1",
+        "task": "sentiment",
+        "reason": WHY,
+        "requested_at": at.isoformat(),
+        "state": "requested",
+    }
     with engine(settings.database_url).begin() as connection:
         names = ", ".join(row)
         connection.execute(sa.text(f"INSERT INTO retrain_request ({names}) VALUES (:{', :'.join(row)})"), row)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from lepton_platform.gateway.overview import PREDICT, STAGES
 from lepton_platform.gateway.samples import Samples, quantiles
 from lepton_platform.monitoring.performance import wilson
-from tests.gateway.overseen import ASKED, RIGHT, SIGNALS, WHY, Seen
+from tests.gateway.overseen import ASKED, QUALITY, RIGHT, SIGNALS, WHY, Seen
 from tests.gateway.page_user import NAMED, UNREADABLE, focused, launched, walk
 from tests.loop.traffic import TRAFFIC
 
@@ -58,12 +58,13 @@ def test_it_says_what_the_metrics_say(seen: Seen) -> None:
 def test_it_says_what_the_loop_has_written_down(seen: Seen) -> None:
     told = seen.get("/v1/overview").json()
     found, other = task_of(told, "sentiment"), task_of(told, "digits")
-    assert found["drift"]["state"] == "failed" and found["drift"]["why"] == WHY and found["drift"]["rows"] == 312
+    assert found["drift"]["state"] == "failed" and found["drift"]["why"] == WHY and found["drift"]["rows"] == 4_000
     assert [(s["name"], s["distance"], s["threshold"], s["drifted"]) for s in found["drift"]["signals"]] == [
         (s.name, s.distance, s.threshold, s.drifted) for s in SIGNALS
     ]
     assert found["retrain"]["state"] == "requested" and found["retrain"]["reason"] == WHY
     assert [(alert["task"], alert["kind"], alert["why"]) for alert in told["alerts"]] == [("sentiment", "drift", WHY)]
+    assert found["served_quality"] == QUALITY.as_dict() and other["served_quality"] is None
     quality = found["quality"]
     assert sum(one["labelled"] for one in quality) == ASKED and sum(one["right"] for one in quality) == RIGHT
     for one in quality:
@@ -78,6 +79,8 @@ def test_it_says_what_the_loop_has_written_down(seen: Seen) -> None:
         'lepton_alert_open{kind="drift",task="sentiment"} 1.0',
         'lepton_alert_open{kind="rollout",task="sentiment"} 0.0',
         'lepton_retrain_open{task="sentiment"} 1.0',
+        'lepton_served_quality_verdict{task="sentiment",state="passed"} 1.0',
+        'lepton_served_quality_checked_timestamp_seconds{task="sentiment"} 1.7955972e+09',
         'lepton_retrain_open{task="digits"} 0.0',
     ):
         assert line in exposed or _turned(line) in exposed, line
@@ -149,6 +152,7 @@ def test_the_page_shows_the_loop(page: Page) -> None:
         expect(row).to_contain_text("drifted" if signal.drifted else "fine")
     expect(sentiment).to_contain_text("requested: " + WHY)
     expect(sentiment).to_contain_text("labelled answers were right")
+    expect(sentiment).to_contain_text(f"Passed: {QUALITY.why} As of 2026-11-25 09:00:00 UTC.")
     folder = os.environ.get("LEPTON_SCREENSHOTS")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)

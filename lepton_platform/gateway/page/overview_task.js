@@ -32,7 +32,7 @@ export class TaskSection {
     this.parts.versions.replaceChildren(versions(task.versions));
     this.parts.stages.replaceChildren(stages(task));
     this.parts.drift.replaceChildren(...drift(task.drift));
-    this.parts.quality.replaceChildren(quality(task.quality));
+    this.parts.quality.replaceChildren(...quality(task.quality, task.served_quality));
     this.parts.retrain.replaceChildren(retrain(task.retrain));
     this.events.replaceChildren(events(task.events));
   }
@@ -103,8 +103,14 @@ function scale({ distance, threshold, drifted }) {
   return el("span", { class: drifted ? "scale bad" : "scale", "aria-hidden": "true" }, bar, limit);
 }
 
-function quality(found) {
-  if (found.length === 0) return el("p", { class: "hint" }, "Nobody has said yet what was right.");
+function quality(found, verdict) {
+  const judged = verdict && el("p", {}, el("strong", {}, VERDICTS[verdict.state]), `: ${verdict.why} `,
+    el("span", { class: "hint" }, `As of ${moment(verdict.as_of)}.`));
+  const counted = found.length === 0 ? el("p", { class: "hint" }, "Nobody has said yet what was right.") : shares(found);
+  return judged ? [judged, counted] : [counted];
+}
+
+function shares(found) {
   return el("ul", {}, found.map((one) => el("li", {},
     el("span", { class: "code" }, one.model), ": ", el("strong", { class: "figure" }, percent(one.share)),
     ` of ${one.labelled.toLocaleString("en")} labelled answers were right (95 % interval ${percent(one.low)} to ${percent(one.high)}).`)));
