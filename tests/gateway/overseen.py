@@ -22,8 +22,8 @@ from tests.serving.conftest import make_bento
 
 WHY = "Drift in 1 of 2 signals: length 0.42 (limit 0.10)."
 SIGNALS = (
-    SignalDrift("length", "wasserstein", 0.42, 0.1, 0.05, True),
-    SignalDrift("score", "wasserstein", 0.031, 0.12, 0.12, False),
+    SignalDrift("length", "wasserstein", 0.42, 0.1, 0.05, True, 312),
+    SignalDrift("score", "wasserstein", 0.031, 0.12, 0.12, False, 312),
 )
 ASKED, RIGHT = 24, 18
 
@@ -66,7 +66,7 @@ def write_down(seen: Seen) -> None:
     settings, at = seen.serving.settings, datetime.now(UTC)
     out = settings.path("reports", "sentiment", "drift")
     out.mkdir(parents=True)
-    found = DriftResult("failed", WHY, 312, 2000, 1900, 0.5, SIGNALS)
+    found = DriftResult("failed", WHY, 312, 312, 2000, 1900, 0.5, SIGNALS)
     (out / "result.json").write_text(json.dumps(found.as_dict()), "utf-8")
     Alerts(settings, []).raised("sentiment", "drift", WHY)
     RetrainBook(settings)  # makes the table, to which the sensor would have written this
