@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from lepton_platform.gateway.observed import Observed
@@ -19,6 +20,7 @@ from lepton_platform.gateway.observed import Observed
 STOP_S = 15.0
 AGAIN_S = 0.2  # before a gateway that died is started again; doubled up to LONGEST_S while it dies at once
 LONGEST_S = 10.0
+DEATHS_S = 600.0  # after which a death is forgotten
 logger = logging.getLogger("lepton.supervisor")
 
 
@@ -31,6 +33,7 @@ class GatewayProcess:
         self._told = ""
         self._rest = b""
         self._wait, self._next_try = AGAIN_S, 0.0
+        self._deaths: deque[float] = deque()  # the latest
         self._process, self._spare = self._started(), self._started()
         self._begun = time.monotonic()
 
@@ -58,6 +61,13 @@ class GatewayProcess:
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
+    @property
+    def deaths(self) -> int:
+        """How often it has died within the last ``DEATHS_S``."""
+        while self._deaths and self._deaths[0] < time.monotonic() - DEATHS_S:
+            self._deaths.popleft()
+        return len(self._deaths)
+
     def keep(self, table: dict[str, Any]) -> None:
         """Start it again where it has died; tell it the table where that has changed."""
         if self._process.poll() is not None and not self._again():
@@ -79,6 +89,7 @@ class GatewayProcess:
         now = time.monotonic()
         if self._next_try == 0.0:
             logger.error("the gateway ended with %s", self._process.returncode)
+            self._deaths.append(now)
             lived = now - self._begun
             self._wait = AGAIN_S if lived > LONGEST_S else min(self._wait * 2, LONGEST_S)
             self._next_try = now if lived > LONGEST_S else now + self._wait

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,9 @@ from types import FrameType
 from lepton_platform.gateway.canary import Judging
 from lepton_platform.gateway.process import GatewayProcess
 from lepton_platform.gateway.routing import Route, Table, as_json
+from lepton_platform.gateway.watch import RESTARTS
 from lepton_platform.gateway.worker import Serving, Worker, stop_all
+from lepton_platform.monitoring.alerts import MACHINE, Alerts
 from lepton_platform.serving.deployments import Deployment, Deployments
 from lepton_platform.serving.rollouts import Rollouts
 from lepton_platform.serving.signing import Keys
@@ -50,6 +53,7 @@ class Supervisor:
         self._failures: dict[int, int] = {}
         self._next_try: dict[int, float] = {}
         self._next_look, self._stopping = 0.0, False
+        self._gateway_dies: bool | None = None  # not looked at yet: an alert may be open from before
         self._woken, self._wake = os.pipe()
         for end in (self._woken, self._wake):
             os.set_blocking(end, False)
@@ -92,11 +96,27 @@ class Supervisor:
         except Exception as error:  # the database may be away for a while; what serves goes on serving
             logger.warning("the table of deployments cannot be read: %s", error)
             return
+        self._tell_of_the_gateway()
         for canary in [found for found in self.wanted.values() if found.state == "canary"]:
             try:
                 self.judging.judge(canary)
             except Exception as error:  # params.yaml is being edited, a log is away: it keeps its share meanwhile
                 logger.warning("the canary %s cannot be judged: %s", canary.tag, error)
+
+    def _tell_of_the_gateway(self) -> None:
+        """The gateway tells what is wrong with the workers; that it dies again and again is told here, and that it lives."""
+        deaths = self.gateway.deaths
+        wrong = deaths >= RESTARTS
+        if wrong == self._gateway_dies or 0 < deaths < RESTARTS:
+            return
+        self._gateway_dies = wrong
+        why = f"The gateway was started again {deaths} times in ten minutes." if wrong else "The gateway lives."
+
+        def tell() -> None:
+            alerts = Alerts(self.settings)
+            (alerts.raised if wrong else alerts.cleared)(MACHINE, "service", why)
+
+        threading.Thread(target=tell, name="alert", daemon=True).start()  # a webhook may not answer
 
     def _reap(self) -> None:
         for identifier, worker in list(self.workers.items()):

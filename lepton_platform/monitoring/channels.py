@@ -3,6 +3,7 @@
 import json
 import logging
 import smtplib
+import ssl
 import urllib.request
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
 TIMEOUT_S = 10.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 logger = logging.getLogger("lepton.alerts")
 
 
@@ -50,7 +52,10 @@ class Webhook:
 
 @dataclass(frozen=True)
 class Email:
-    """``server``: smtp://user:password@host:port (STARTTLS where it is offered) or smtps://…, TLS from the start."""
+    """``server``: smtp://user:password@host:port (STARTTLS where it is offered) or smtps://…, TLS from the start.
+
+    A password goes over TLS only, to a server whose certificate is good for its name, or to this machine itself.
+    """
 
     server: str
     to: tuple[str, ...]
@@ -63,16 +68,26 @@ class Email:
         message["From"], message["To"] = self.sender, ", ".join(self.to)
         message.set_content(words + "\n")
         where = urlsplit(self.server)
-        secure = where.scheme == "smtps"
-        made = smtplib.SMTP_SSL if secure else smtplib.SMTP
-        with made(where.hostname or "", where.port or (465 if secure else 25), timeout=TIMEOUT_S) as server:
+        host = where.hostname or ""
+        careful, context = bool(where.username) and host not in LOOPBACK, ssl.create_default_context()
+        if not careful:  # a relay in the house seldom has a certificate that others know
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with _connected(where.scheme, host, where.port, context) as server:
             server.ehlo()
-            if not secure and server.has_extn("starttls"):
-                server.starttls()
+            if where.scheme == "smtp" and server.has_extn("starttls"):
+                server.starttls(context=context)
                 server.ehlo()
             if where.username:
+                if careful and not isinstance(server.sock, ssl.SSLSocket):
+                    raise ConnectionError(f"{host} offers no TLS, and the password is not sent without")
                 server.login(unquote(where.username), unquote(where.password or ""))
             server.send_message(message)
+
+
+def _connected(scheme: str, host: str, port: int | None, context: ssl.SSLContext) -> smtplib.SMTP:
+    if scheme == "smtps":
+        return smtplib.SMTP_SSL(host, port or 465, timeout=TIMEOUT_S, context=context)
+    return smtplib.SMTP(host, port or 25, timeout=TIMEOUT_S)
 
 
 def channels(settings: Settings) -> list[Channel]:

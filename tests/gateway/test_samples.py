@@ -1,5 +1,6 @@
 """Figures from expositions: quantiles as Prometheus has them, counters that begin again, labels that come late."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -9,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lepton_platform.database import engine
 from lepton_platform.gateway import gpus, loop_metrics
 from lepton_platform.gateway.labelled import Labelled, Right
-from lepton_platform.gateway.loop import read_drift
+from lepton_platform.gateway.loop import Loop, State, read_drift
 from lepton_platform.gateway.metrics import Metrics, text
 from lepton_platform.gateway.samples import Samples, quantile
+from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS
 from lepton_platform.serving.prediction_log import DurableLog
+from lepton_platform.settings import Settings
 from tests.gateway.nvml import Nvml
 
 BOUNDS = [0.1, 0.5, 1.0, 5.0, float("inf")]
@@ -100,6 +104,24 @@ def test_a_signal_without_its_figures_is_left_out(tmp_path: Path) -> None:
     found = read_drift(path)
     assert found is not None and found.state == "not_judged"
     assert [(signal.name, signal.drifted) for signal in found.signals] == [("b", True)]
+
+
+def test_a_state_that_cannot_be_read_stays_as_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = Settings(workspace=tmp_path)
+    Alerts(settings, []).raised("trees", "drift", "fog")
+    loop = Loop(settings)
+
+    async def twice() -> tuple[State, State]:
+        first = await loop.latest(["trees"])
+        engine(settings.database_url).dispose()
+        for path in settings.state_dir.glob("state.sqlite*"):
+            path.write_bytes(b"This is no database, said the letter." * 100)
+        loop._read_at = 0.0  # as if some seconds had passed
+        return first, await loop.latest(["trees"])
+
+    first, second = asyncio.run(twice())
+    assert first is second and [alert.why for alert in first.alerts] == ["fog"] and first.read_at > 0
+    assert "the state of the loop cannot be read" in caplog.text
 
 
 # --- graphics processors

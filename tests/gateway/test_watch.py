@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lepton_platform.gateway import control
-from lepton_platform.gateway.watch import DOWN_S, RESTARTS_S, Finding, Watch, tell
+from lepton_platform.gateway.watch import DOWN_S, RESTARTS, RESTARTS_S, Finding, Watch, tell
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.channels import Webhook
 from lepton_platform.settings import Settings
@@ -203,3 +203,25 @@ def test_the_gateway_looks_by_itself_and_tells_who_the_settings_name(bentos: dic
         began, over = hook.words
         assert began.startswith("[alert] sentiment: drift_check. Drift has never been checked")
         assert over.startswith("[resolved] sentiment: drift_check. Drift was checked at")
+
+
+def test_a_gateway_that_is_killed_again_and_again_is_told_by_its_supervisor(
+    bentos: dict[str, Path], tmp_path: Path
+) -> None:
+    with hooked() as hook:
+        settings = new_settings(tmp_path, ("sentiment",), alert_webhook=hook.url)
+        offer(settings, "sentiment", bentos["sentiment"])
+        running = serve(settings)
+        try:
+            for _ in range(RESTARTS):
+                assert not hook.words
+                eldest = min(running.processes("gateway.server"), key=lambda process: process.create_time())
+                eldest.kill()  # the other stands by, and takes over
+                eldest.wait()
+                until(lambda: len(running.processes("gateway.server")) == 2, 30)
+                assert control.wait_ready(running.url, 60, running.started.pid)
+            until(lambda: hook.words, 30)
+            time.sleep(2)  # it looks twice a second
+        finally:
+            assert control.stop(running.started.pid)
+        assert hook.words == ["[alert] machine: service. The gateway was started again 3 times in ten minutes."]

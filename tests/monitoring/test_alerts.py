@@ -1,10 +1,12 @@
 """Alerts: told once when they begin and once when they are over, over real sockets; what could not be told is told later."""
 
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -16,6 +18,9 @@ from typing import Any, get_args
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,30 +120,43 @@ class Post:
     def __init__(self) -> None:
         self.taken: list[EmailMessage] = []
         self.to: list[list[str]] = []
+        self.passwords: list[str] = []
         self.full = False
 
     async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:
         if self.full:
             return "452 Requested action not taken: insufficient system storage"
         assert session.host_name
+        self.encrypted = session.ssl is not None
         self.taken.append(message_from_bytes(envelope.content, policy=default_policy))  # pyright: ignore[reportArgumentType]
         self.to.append(envelope.rcpt_tos)
         return "250 OK"
 
 
-@pytest.fixture
-def mail() -> Iterator[tuple[str, Post]]:
-    """A mail server that wants to know who sends."""
+@contextmanager
+def posted(host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, Post]]:
+    """A mail server that wants to know who sends; → its address without user, and what it took."""
 
     def known(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
+        post.passwords.append(given.password.decode())
         return AuthResult(success=(given.login, given.password) == (b"lepton", b"p@ss"))
 
     post = Post()
-    options = {"authenticator": known, "auth_required": True, "auth_require_tls": False}
-    controller = Controller(post, hostname="127.0.0.1", port=free_port(), **options)
+    options: dict[str, Any] = {
+        "authenticator": known,
+        "auth_required": tls is None,
+        "auth_require_tls": tls is not None,
+    }
+    controller = Controller(post, hostname=host, port=free_port(), tls_context=tls, **options)
     controller.start()
-    yield f"smtp://lepton:p%40ss@127.0.0.1:{controller.port}", post
+    yield f"{host}:{controller.port}", post
     controller.stop()
+
+
+@pytest.fixture
+def mail() -> Iterator[tuple[str, Post]]:
+    with posted() as (server, post):
+        yield f"smtp://lepton:p%40ss@{server}", post
 
 
 def test_webhook_and_mail_are_told_by_the_settings(tmp_path: Path, hook: Hook, mail, caplog) -> None:
@@ -239,6 +257,36 @@ def test_what_a_killed_process_was_about_to_tell_is_told(tmp_path: Path, monkeyp
     book.deliver()
     book.deliver()
     assert heard.words == ["[alert] trees: drift. fog"]
+
+
+@pytest.fixture
+def unknown(tmp_path: Path) -> ssl.SSLContext:
+    """TLS with a certificate that nobody else knows."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail.example.org")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+    )
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path = tmp_path / "server.pem"
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(private + made.sign(key, hashes.SHA256()).public_bytes(encoding))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def test_a_password_is_sent_to_nobody_who_could_be_anybody(unknown: ssl.SSLContext) -> None:
+    elsewhere = "127.0.0.2"  # stands for another machine
+    for tls, why in ((unknown, "certificate"), (None, "offers no TLS")):
+        with posted(elsewhere, tls) as (server, post):
+            with pytest.raises(OSError, match=why):
+                Email(f"smtp://lepton:p%40ss@{server}", ("a@example.org",), "b@example.org").send("[alert] x. y")
+            assert post.passwords == [] and post.taken == []
+    with posted(elsewhere, unknown) as (server, post):  # without a password TLS is better than none
+        Email(f"smtp://{server}", ("a@example.org",), "b@example.org").send("[alert] x. y")
+        assert len(post.taken) == 1 and post.encrypted
 
 
 def test_a_server_that_is_away_stops_nothing(tmp_path: Path) -> None:
