@@ -1,5 +1,6 @@
 """A stage of the table as a Dagster asset: same function, same files, and the DVC hash as its data version."""
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,6 @@ def open_versions() -> Versions:
 def code_version(stage: Stage, task: str) -> str:
     """Changes when the stage's code or its parameters do: Dagster then shows the asset as out of date."""
     import hashlib
-    import json
 
     values = stage_params(get_settings().workspace, task, stage.sections())
     whole = json.dumps([code_hash(stage, task), values], sort_keys=True, default=str)
@@ -62,15 +62,17 @@ class _Reader:
     """Collects what the child says: progress at once, its result at the end."""
 
     def __init__(self, context: dg.AssetExecutionContext, progress: Progress) -> None:
-        self.context, self.progress, self.last = context, progress, {}
+        self.context, self.progress, self.parts, self.last = context, progress, "", {}
         self.reader = _Messages(self)
 
     def take(self, payload: Mapping[str, Any]) -> None:
         if "progress" in payload:
             step = payload["progress"]
             self.progress(step["done"], step["total"], step["values"])
-        else:
-            self.last = dict(payload)
+        elif "part" in payload:
+            self.parts += payload["part"]
+            if payload["last"]:
+                self.last, self.parts = json.loads(self.parts), ""
 
     def result(self, stage: Stage, task: str) -> StageResult:
         if "failed" in self.last:

@@ -2,7 +2,7 @@
 
 A window of n rows is drawn from the reference, whole groups at a time, and compared with the groups that were not
 drawn; many times over, for every signal at once. A signal's threshold is the distance that its own windows exceed
-with probability a, where a is chosen so that a window exceeds *any* threshold with the asked false alarm rate: the
+with probability a, where a is chosen so that a window exceeds *any* threshold with at most the asked false alarm rate: the
 step-down minP idea of Westfall & Young (Resampling-Based Multiple Testing, 1993, §2.3) in its single-step form. It
 needs no distribution, no independence of the signals (Bonferroni would), and it knows that rows come in groups: fifty
 reviews of two films lie further from the rest than fifty reviews of fifty films.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lepton_platform.monitoring.signals import Names, Numbers, Signals
 
 SIZES = (50, 100, 200, 500, 1000, 2000)  # windows are judged by the largest of these that they fill
+UNSURE = 0.05  # that the rate of false alarms is not above the one asked for
 _DRAWN_AT_ONCE = 2_000_000  # rows × windows held in memory
 
 
@@ -40,15 +41,30 @@ def calibrate(
 
 
 def family_thresholds(distances: NDArray[np.float64], rate: float) -> Numbers:
-    """(S,) thresholds, from the distances (W, S) of W windows, that about ``rate`` of the windows exceed somewhere."""
+    """(S,) thresholds, from the distances (W, S) of W windows, that at most ``rate`` of the windows exceed somewhere.
+
+    Of so many windows as few exceed them as makes it 95 % sure that no more than ``rate`` of all windows would: the
+    binomial bound of Clopper & Pearson 1934. Where W is too small to be so sure, none exceeds.
+    """
     count = len(distances)
     ordered = np.sort(distances, axis=0)
     above = count - np.stack(
         [np.searchsorted(ordered[:, s], distances[:, s], "left") for s in range(ordered.shape[1])], 1
     )
     rarest = np.sort(above.min(axis=1))  # (W,): on how many windows the window's rarest distance is reached
-    allowed = int(rarest[min(int(rate * count), count - 1)])
+    allowed = int(rarest[_exceeding(count, rate)])
     return ordered[count - allowed]
+
+
+def _exceeding(count: int, rate: float) -> int:
+    """The largest k for which k or fewer of ``count`` have a probability of at most 5 % where each has ``rate``; or 0."""
+    k, term = 0, (1 - rate) ** count  # of exactly k
+    below = term
+    while True:
+        term *= (count - k) / (k + 1) * rate / (1 - rate)
+        if below + term > UNSURE:
+            return k
+        k, below = k + 1, below + term
 
 
 def for_size(thresholds: Mapping[int, Mapping[str, float]], rows: int) -> Mapping[str, float]:

@@ -4,9 +4,10 @@ Started through Dagster Pipes, it streams step, figures and throughput back and 
 same command runs on Ray or Kubernetes. Recording the result is the parent's part.
 """
 
+import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,8 @@ from lepton_platform.settings import get_settings
 from lepton_platform.stage import StageFailed
 
 EVERY_S = 0.5  # between two messages of progress
+# Pipes' reader takes half a line for a whole one, and what is longer than a buffer (8 KiB) is written in two halves
+PART_CHARS = 3_000  # of JSON, which quotes may double
 
 
 def main(stage: str, task: str) -> int:
@@ -35,8 +38,16 @@ def main(stage: str, task: str) -> int:
             message = {"result": asdict(execute(get_settings(), task, get_stage(stage), progress))}
         except StageFailed as failure:
             message = {"failed": {"message": failure.message, "details": failure.details}}
-        pipes.report_custom_message(message)
+        for part in in_parts(message):
+            pipes.report_custom_message(part)
     return 0
+
+
+def in_parts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A message as several that are short."""
+    text = json.dumps(message)
+    for start in range(0, len(text), PART_CHARS):
+        yield {"part": text[start : start + PART_CHARS], "last": start + PART_CHARS >= len(text)}
 
 
 if __name__ == "__main__":

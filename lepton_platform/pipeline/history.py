@@ -39,7 +39,14 @@ def history(settings: Settings, task: str, most: int | None = None) -> list[Even
 
 
 def _trainings(settings: Settings, task: str) -> Iterator[Event]:
+    labelled = 0.0
     for attempt in Ledger(settings).attempts(task):
+        rows = attempt.metrics.get("feedback_rows", labelled) if attempt.stage == "raw" else labelled
+        if rows != labelled:
+            why = f"{rows:,.0f} labelled rows of the service are data now, {labelled:,.0f} were."
+            details = {"version": attempt.version, "run_id": attempt.run_id}
+            yield Event(_at(attempt.started_at), "labels taken in", why, attempt.face, details)
+            labelled = rows
         if attempt.state == "failed":
             yield Event(_at(attempt.started_at), f"{attempt.stage} failed", attempt.message or "", attempt.face)
         elif attempt.stage in TOLD:

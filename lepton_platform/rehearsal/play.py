@@ -159,7 +159,7 @@ class Play:
         """Take the edits back and run the graph: what DVC holds comes back, and this is what had to run."""
         from lepton_platform.pipeline.stages import get_stage, stage_names
 
-        self.settings.path(get_stage("raw").path(self.task)).with_name("edits.jsonl").unlink()
+        self.settings.path(get_stage("raw").path(self.task)).with_name("edits.jsonl").write_bytes(b"")
         return {name.partition("/")[2] for name in self._materialize(*stage_names())}
 
     def rebuild(self) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from lepton_platform.monitoring.calibration import calibrate, family_thresholds, for_size
 from lepton_platform.monitoring.distances import ks_distance, total_variation
@@ -33,6 +34,14 @@ def test_no_more_windows_than_promised_exceed_any_threshold(seed, columns, rate)
     distances[:, -1] = distances[:, 0]  # and signals that say the same
     thresholds = family_thresholds(distances, rate)
     assert (distances > thresholds).any(axis=1).mean() <= rate
+
+
+@pytest.mark.parametrize(("count", "rate"), [(1_000, 0.005), (400, 0.005), (300, 0.05), (1_000, 0.2), (100, 0.5)])
+def test_so_few_windows_exceed_a_threshold_that_the_rate_is_sure(count, rate):
+    distances = np.arange(count, dtype=float)[:, None]
+    exceed = int((distances > family_thresholds(distances, rate)).sum())
+    assert binom.cdf(exceed, count, rate) <= 0.05 or exceed == 0
+    assert binom.cdf(exceed + 1, count, rate) > 0.05, "fewer than need be: power is lost"
 
 
 def test_fresh_windows_of_the_same_source_keep_the_promise():
