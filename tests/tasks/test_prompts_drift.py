@@ -125,6 +125,7 @@ def test_answers_are_how_sure_how_much_and_how_various():
     assert found["different_words"] == [1, 0.25, 0, 0] and found["letters_a_word"][1] == 3
     assert found["words_a_second"][:2] == pytest.approx([3, 4], rel=0.3)
     by_header = drift.answers(table.drop_columns(["audio"])).numbers["words_a_second"]
+    assert set(drift.counted(table.drop_columns(["audio"])).numbers) == set(found) - {"words_a_second"}
     assert by_header == pytest.approx([3 / 9, 4 / 9, 0, 0])
 
 

@@ -129,3 +129,21 @@ def test_logged_answers_are_read_as_structs_and_as_json():
     for table in (structs, as_json):
         found = {name: values.tolist() for name, values in drift.answers(table).numbers.items()}
         assert found == {"trees": [1, 0], "score": [0.75, 0], "area_px": [600, 0]}
+
+
+def test_the_log_counts_the_same_answers_without_the_photo_and_none_where_its_size_is_not_known():
+    corners = [(x, y, x + 20.0, y + 9.0 + x) for x in (10.0, 120.0, 230.0) for y in (10.0, 100.0)]
+    boxes = [{"box": list(box), "label": "tree", "score": 0.75} for box in corners]
+    picture = encode_png(np.zeros((230, 310, 3), np.uint8))
+    rows = pa.table({"id": list("abcdef"), "image": [picture] * 6, "boxes": [boxes, []] * 3})
+    sized = (
+        rows.drop_columns(["image"])
+        .append_column("width", pa.array([310] * 6))
+        .append_column("height", pa.array([230] * 6))
+    )
+    whole, counted = drift.answers(rows).numbers, drift.counted(sized).numbers
+    assert {name: values.tolist() for name, values in counted.items()} == {n: v.tolist() for n, v in whole.items()}
+    assert max(whole["trees"]) > 0
+    assert len(drift.counted(rows.drop_columns(["image"]))) == 0
+    unsized = sized.set_column(2, "width", pa.array([310, None] * 3))
+    assert len(drift.counted(unsized)) == 3
