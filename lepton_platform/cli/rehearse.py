@@ -43,6 +43,7 @@ def rehearse(
 
 def _played(task: str, profile: str, endings: list[str], quietly: bool) -> dict[str, Any]:
     from lepton_platform.cli.progress import bars
+    from lepton_platform.pipeline.history import history
     from lepton_platform.rehearsal.endings import ENDINGS
     from lepton_platform.rehearsal.play import Play
     from lepton_platform.rehearsal.scratch import scratch
@@ -55,8 +56,15 @@ def _played(task: str, profile: str, endings: list[str], quietly: bool) -> dict[
         play.build()
         with play.serving():
             found = [ENDINGS[name](play).as_dict() for name in endings]
-    seconds = round(time.monotonic() - began, 1)
-    return {"task": task, "profile": profile, "seconds": seconds, "timeline": timeline.as_list(), "endings": found}
+        events = [event.as_dict() for event in history(settings, task)]
+    return {
+        "task": task,
+        "profile": profile,
+        "seconds": round(time.monotonic() - began, 1),
+        "timeline": timeline.as_list(),
+        "endings": found,
+        "history": events,
+    }
 
 
 def _silent(beat: "Beat") -> None:

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,10 +52,12 @@ def rows(workspace: Workspace, query: str) -> list[tuple]:
         return database.execute(query).fetchall()
 
 
-def test_killed_in_the_middle_it_is_finished_by_the_next_and_one_champion_serves(
-    copy: Callable[[], Workspace], tmp_path: Path
-) -> None:
-    workspace, log = copy(), tmp_path / "tick.log"
+def test_killed_in_the_middle_it_is_finished_by_the_next_and_one_champion_serves(tmp_path: Path) -> None:
+    folder, log = tmp_path / "workspace", tmp_path / "tick.log"
+    folder.mkdir()
+    workspace = Workspace(folder)
+    workspace.call("lepton", "init", str(folder), "--profile", "smoke", "--task", TASK)
+    workspace.call("lepton", "run")
     params = workspace.folder / "params.yaml"
     values = yaml.safe_load(params.read_text("utf-8"))
     values[TASK]["source"]["limit"] += 10

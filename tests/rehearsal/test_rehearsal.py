@@ -88,5 +88,7 @@ def test_the_loop_ends_as_it_should_three_times(task: str, tmp_path: Path) -> No
     assert (
         rest.index("spoilt") < rest.index("gate refused") < rest.index("edits taken back") < rest.index("turned back")
     )
+    kept = [event["what"].partition(":")[0] for event in told["history"]]
+    assert {"labels taken in", "trained", "judged", "alert", "retrain asked for", "refused", "turned back"} <= set(kept)
     [back] = [beat["said"] for beat in told["timeline"] if beat["what"] == "edits taken back"]
     assert "DVC held it all" in back, "what was trained on is got back without training"
