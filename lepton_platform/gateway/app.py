@@ -141,7 +141,7 @@ class Gateway:
             whose = "There is no" if task is None else f"{task} has given no"
             raise Rejected(404, f"{whose} prediction with the id {shown(identifier, 80)}.", "id") from None
         except StageFailed as failure:  # it names folders, which are not for everybody with a key
-            logger.error("The past of %s cannot be told: %s", identifier, failure)
+            logger.warning("The past of %s cannot be told: %s", identifier, failure)
             raise Rejected(500, f"What made {shown(identifier, 80)} is gone; the services' log says what.") from None
         if rows == "some":
             found["training_rows"]["ids"] = found["training_rows"]["ids"][:SHOWN_ROWS]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lepton_platform import __version__
+from lepton_platform.gateway.predict_route import MOST_KEY_CHARACTERS
 
 Json = dict[str, Any]
 _KEYS = {
@@ -44,6 +45,8 @@ def describe(services: Mapping[str, bytes], authentication: bool) -> Json:
         for route in ("/predict", "/feedback"):
             operation = told["paths"][route]["post"]
             operation |= {"operationId": f"{task}_{operation['operationId']}", "tags": [task]}
+            if route == "/predict":
+                _with_routing(operation)
             paths[f"/v1/{task}{route}"] = {"post": operation}
         paths[f"/v1/{task}/lineage/{{id}}"] = {"get": _lineage(f"{task}_lineage", task)}
         paths[f"/v1/{task}/schema"] = {"get": _get("The service's own description.", task, f"{task}_schema")}
@@ -63,6 +66,16 @@ def describe(services: Mapping[str, bytes], authentication: bool) -> Json:
         "paths": paths,
         "components": {"schemas": schemas, **({"securitySchemes": _KEYS} if authentication else {})},
     }
+
+
+def _with_routing(operation: Json) -> None:
+    """Headers that only the gateway has."""
+    key = {"type": "string", "minLength": 1, "maxLength": MOST_KEY_CHARACTERS, "pattern": "^[!-~]+$"}
+    sticky = {"name": "X-Request-Key", "in": "header", "schema": key}
+    sticky["description"] = "Anything that stands for a user, who then keeps the same of champion and canary."
+    operation.setdefault("parameters", []).append(sticky)
+    answered = {"schema": {"type": "integer"}, "description": "The deployment that answered."}
+    operation["responses"]["200"].setdefault("headers", {})["X-Deployment"] = answered
 
 
 def _prefixed(document: str, task: str) -> str:
