@@ -87,15 +87,23 @@ def _wait(url: str, pid: int, until: float) -> bool:
     return False
 
 
-def _start(settings: "Settings") -> dict[str, dict[str, Any]]:
-    from lepton_platform.gateway.control import born, start_services
+def start_services(settings: "Settings", port: int | None = None) -> dict[str, dict[str, Any]]:
+    """Start the gateway and its workers unless they run, and write down where; returns all that runs."""
+    from lepton_platform.gateway import control
 
     started = _running(settings)
     if SERVICES not in started:
-        services = start_services(settings)
-        made = {"pid": services.pid, "born": born(services.pid)}
+        services = control.start_services(settings, port)
+        made = {"pid": services.pid, "born": control.born(services.pid)}
         started[SERVICES] = {**made, "url": services.url, "ready": f"{services.url}/readyz"}
         _write(settings, started)
+    return started
+
+
+def _start(settings: "Settings") -> dict[str, dict[str, Any]]:
+    from lepton_platform.gateway.control import born
+
+    started = start_services(settings)
     settings.evidently_dir.mkdir(parents=True, exist_ok=True)
     for name, (command, url) in _commands(settings).items():
         if name not in started:
