@@ -22,7 +22,7 @@ def overview(table: Table, now: Samples, since: Samples, seconds: float, state: 
     window = max(seconds, 1e-3)
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "window_s": round(seconds, 1),
+        "window_s": round(seconds, 3),
         "state_read_at": _time(state.read_at),
         "tasks": [
             {

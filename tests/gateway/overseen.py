@@ -1,6 +1,7 @@
 """Services that have something to tell: two tasks, a canary, labels, drift, an alert, a request; and keys are asked for."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from lepton_platform.database import engine
 from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import Keys
+from lepton_platform.gateway.samples import Samples
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.drift import DriftResult, SignalDrift
 from lepton_platform.monitoring.quality import Counts, ServedQuality
@@ -62,6 +64,7 @@ def overseen(bentos: dict[str, Path], frozen: Path, folder: Path) -> Iterator[Se
         made = Seen(running, {"X-API-Key": secret}, {"X-API-Key": user}, secret)
         write_down(made)
         ask(made)
+        settle(made)
         yield made
     finally:
         assert control.stop(running.started.pid)
@@ -102,3 +105,14 @@ def ask(seen: Seen) -> None:
     assert client.post(f"{url}/v1/sentiment/predict", json={"texts": []}, headers=seen.user).status_code == 422
     picture = {"images": ("digit.png", TRAFFIC["digits"].example)}
     client.post(f"{url}/v1/digits/predict", files=picture, headers=seen.user).raise_for_status()
+
+
+def settle(seen: Seen) -> None:
+    """Until the answers that are only compared, which come behind the others, have been counted."""
+    before, counted = -1.0, 0.0
+    while before != counted:
+        before = counted
+        time.sleep(0.5)
+        counted = Samples.of([({}, seen.get("/metrics").text)]).sum(
+            "lepton_requests_total", route="/predict (mirrored)"
+        )
