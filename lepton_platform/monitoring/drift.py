@@ -125,9 +125,10 @@ def drift(
         few = f" The answers were not judged: there are {n_answers} held-out rows to compare them with."
         result = replace(result, why=result.why + few)
     pairs = [_pair(reference, signals, found) for reference, signals in parts]
-    report = DriftReport([pair for pair in pairs if pair.thresholds], at=at, metadata=_metadata(result, metadata or {}))
+    told = _metadata(result, metadata or {})
+    report = DriftReport([pair for pair in pairs if pair.thresholds], at=at, metadata=told)
     html, as_json = out / "report.html", out / "report.json"
-    report.write(html, as_json)
+    report.write(html, as_json, told.get("rows", ""))
     saved = None
     if workspace is not None:
         name = f"{result.state}: {_rows(result)}"

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +80,15 @@ class DriftReport:
             opened.delete_run(home.id, old)
         return str(saved.id)
 
-    def write(self, html: Path, json: Path) -> None:
+    def write(self, html: Path, json: Path, note: str) -> None:
+        """Evidently's page, with ``note`` above it, and its JSON."""
         for path, save in ((html, self.snapshot.save_html), (json, self.snapshot.save_json)):
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.new-{os.getpid()}")
             save(str(part))
+            if path == html and note:
+                page = part.read_text("utf-8").replace("<body>", f"<body><p>{escape(note)}</p>", 1)
+                part.write_text(page, "utf-8")
             os.replace(part, path)
 
 

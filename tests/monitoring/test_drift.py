@@ -226,6 +226,8 @@ def test_sketches_of_all_rows_speak_where_they_have_seen_more_than_the_sample(ch
     told = json.loads(Path(found.json).read_text())
     shown = {m["config"]["column"]: m["value"] for m in told["metrics"] if "column" in m["config"]}
     assert shown["label"] == pytest.approx(by_name["label"].distance)
+    page = Path(found.html).read_text("utf-8")
+    assert "The charts show 300 of 40,000 rows; distances by sketches: " in page and "label from 40,000" in page
 
 
 def test_evidently_finds_the_runs_in_its_workspace(check, failed):

@@ -37,7 +37,7 @@ def test_built_twice_in_fresh_processes_it_is_the_same_bytes(bento: Path, tmp_pa
 
 def test_the_manifest_names_everything_by_hash(bento: Path) -> None:
     manifest = json.loads((bento / MANIFEST).read_bytes())
-    stages = {"contract", "features", "dataset", "model", "quality", "compressed"}
+    stages = {"contract", "features", "dataset", "model", "quality", "compressed", "reference"}
     assert set(manifest["hashes"]) == stages and all(len(h) == 64 for h in manifest["hashes"].values())
     assert manifest["versions"] == {"dataset": "0123.dir"} and manifest["parameters"]["train"] == {"seed": 1}
     assert manifest["metrics"] == {"accuracy": 0.81, "accuracy_ci95": [0.79, 0.83]}
