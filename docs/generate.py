@@ -175,7 +175,8 @@ def parameters() -> str:
         "`params.yaml` has one mapping a task, in it one section a stage. A section may be empty: what is not said has",
         "its default. An unknown name is an error. The sections `source`, `contract` and `train.network` are the task's",
         "own, beside what all tasks have. The profiles `smoke`, `demo` and `full` are three files of",
-        "parameters to start from: `lepton init DIR --profile smoke`; `deep_speech` is the task `prompts` from scratch.",
+        "parameters to start from: `lepton init DIR --profile smoke`; `deep_speech` is the task `prompts` from scratch,",
+        "`rehearsal` what `lepton rehearse` plays with.",
         "",
         *lines,
     )

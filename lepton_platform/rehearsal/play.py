@@ -201,10 +201,11 @@ class Play:
 
     def rows(self) -> tuple[list[Row], list[Row], list[Row]]:
         """As usual, shifted and labelled, shifted and for the figures alone."""
-        sizes, usual, new = self.sizes, unseen(self.settings, self.task), self.shift.rows(self.settings)
+        sizes, new = self.sizes, self.shift.rows(self.settings)
+        usual = unseen(self.settings, self.task, sizes.ordinary)
         if len(new) < sizes.labelled + sizes.probe:
             raise StageFailed(f"{len(new)} rows of the new kind are too few for a rehearsal of {self.task}.")
-        return usual[: sizes.ordinary], new[sizes.probe :][: sizes.labelled], new[: sizes.probe]
+        return usual, new[sizes.probe :][: sizes.labelled], new[: sizes.probe]
 
 
 def truths(task: str, rows: Sequence[Row]) -> Any:

