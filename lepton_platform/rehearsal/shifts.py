@@ -122,7 +122,7 @@ SHIFTS: Mapping[str, Shift] = {
     "prompts": Shift(
         "callers on a telephone line, with music behind at 5 dB",
         _called_in,
-        Sizes(ordinary=50, labelled=120, probe=80, clients=3),
+        Sizes(ordinary=50, labelled=180, probe=150, clients=3),
         truth="text",
     ),
 }
