@@ -54,6 +54,6 @@ contracts: install
 	.venv/bin/lint-imports --no-cache
 
 unit: install
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: lint types contracts unit ## Lint, types, import contracts, tests: all that CI runs

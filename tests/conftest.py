@@ -13,6 +13,12 @@ from lepton_platform.settings import STORES, Settings
 from tests.workspaces import Workspace, new_workspace
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: what is long must not be left for the end, when one process works and one waits."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def own_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that chooses a workspace in this process chooses it for itself alone."""
