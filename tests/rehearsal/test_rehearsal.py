@@ -62,6 +62,7 @@ def played(task: str, folder: Path) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # a graph, a retraining and two more rebuilds
 @pytest.mark.parametrize("task", ["sentiment", "digits"])
 def test_the_loop_ends_as_it_should_three_times(task: str, tmp_path: Path) -> None:
     told = played(task, tmp_path)
