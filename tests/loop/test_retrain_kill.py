@@ -15,7 +15,7 @@ from tests.workspaces import Workspace
 
 TASK = "digits"
 KILLED_IN = ("contract", "model")  # the stages that it is killed in
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]  # two runs are killed, a third does it
 TICK = """
 import sys
 from datetime import UTC, datetime
