@@ -52,6 +52,16 @@ def stage_params(workspace: Path, task: str, sections: list[str]) -> dict[str, A
     return {name: everything.get(name) or {} for name in sections}
 
 
+def check_sections(workspace: Path, task: str, sections: list[str]) -> None:
+    """``StageFailed`` where one is missing: DVC wants each to be there, if empty."""
+    missing = [name for name in sections if name not in task_params(workspace, task)]
+    if missing:
+        added = " and ".join(f"`{name}: {{}}`" for name in missing)
+        raise StageFailed(
+            f"{workspace / MARKER}: {task} has no section {', '.join(missing)}. Add {added} for the defaults."
+        )
+
+
 def section(workspace: Path, task: str, name: str, model: type[Params]) -> Params:
     """The section ``name`` of the task, as ``model``; ``StageFailed`` names every wrong field."""
     values = task_params(workspace, task).get(name) or {}

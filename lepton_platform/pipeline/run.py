@@ -18,7 +18,7 @@ from typing import Any
 
 from lepton_platform.pipeline.code import code_hash
 from lepton_platform.pipeline.ledger import Attempt, Ledger, git_commit, now
-from lepton_platform.pipeline.params import parse, stage_params
+from lepton_platform.pipeline.params import check_sections, parse, stage_params
 from lepton_platform.pipeline.stages import Stage, get_stage
 from lepton_platform.pipeline.versioning import Versions, tree_hash
 from lepton_platform.root import MARKER
@@ -88,6 +88,7 @@ class _Binding:
         module, name = stage.function.split(":")
         self.function = getattr(importlib.import_module(module), name)
         self.signature = inspect.signature(self.function, eval_str=True)
+        check_sections(settings.workspace, task, stage.sections())
         self.sections = stage_params(settings.workspace, task, stage.sections())
         self.inputs = {n: settings.path(get_stage(n).path(task)) for n in stage.inputs}
         self.files = {n: settings.path(p.format(task=task)) for n, p in stage.files}

@@ -1,12 +1,16 @@
 """The table of stages is sound, and dvc.yaml is what it renders."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lepton_platform.pipeline import code, dvcfile
+from lepton_platform.pipeline.params import PROFILES, check_sections, profile_names
 from lepton_platform.pipeline.stages import STAGES, behind, downstream, get_stage, upto
+from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import PARTS, task_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +47,20 @@ def test_what_follows_from_a_stale_stage_is_behind_it():
 def test_an_unknown_stage_is_answered_with_the_known_ones():
     with pytest.raises(KeyError, match="raw"):
         get_stage("nonsense")
+
+
+@pytest.mark.parametrize("profile", profile_names())
+def test_a_profile_has_every_section(profile: str):
+    sections = {stage.params for stage in STAGES} | {"drift"}
+    for task, written in yaml.safe_load((PROFILES / f"{profile}.yaml").read_text("utf-8")).items():
+        assert set(written) >= sections, task
+
+
+def test_a_section_that_is_missing_is_named_with_what_to_write(tmp_path: Path):
+    (tmp_path / "params.yaml").write_text("sentiment: {source: {}}")
+    check_sections(tmp_path, "sentiment", ["source"])
+    with pytest.raises(StageFailed, match=re.escape("sentiment has no section reference. Add `reference: {}`")):
+        check_sections(tmp_path, "sentiment", ["source", "reference"])
 
 
 def test_dvc_yaml_is_what_the_table_renders():
