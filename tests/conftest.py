@@ -19,6 +19,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_stores() -> Iterator[None]:
+    """What a module's fixtures export (to load the definitions is enough) does not reach the next module's tests."""
+    before, names = settings._settings, ("LEPTON_WORKSPACE", *STORES)
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    yield
+    settings._settings = before
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(kept)
+
+
 @pytest.fixture(autouse=True)
 def own_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that chooses a workspace in this process chooses it for itself alone."""

@@ -11,10 +11,11 @@ from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.quality_book import QualityBook
 from lepton_platform.pipeline.feedback import check_quality, enough_labels
 from lepton_platform.pipeline.history import history
+from lepton_platform.root import MARKER
 from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.prediction_log import DurableLog
-from lepton_platform.settings import MARKER, Settings
+from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 from lepton_platform.tasks.sentiment.metrics import EVALUATOR
 from tests.serving.conftest import bento  # noqa: F401 - a fixture
