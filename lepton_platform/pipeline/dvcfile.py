@@ -72,12 +72,17 @@ def render(workspace: Path) -> dict[str, str]:
 
 def stale_files(workspace: Path) -> list[str]:
     """The names of the rendered files that differ from what the table says."""
+    return list(_stale(workspace))
+
+
+def _stale(workspace: Path) -> dict[str, str]:
+    """The same, each with what it should be."""
 
     def current(name: str) -> str | None:
         path = workspace / name
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    return [name for name, content in render(workspace).items() if current(name) != content]
+    return {name: content for name, content in render(workspace).items() if current(name) != content}
 
 
 def write(workspace: Path) -> list[str]:
@@ -90,10 +95,9 @@ def write(workspace: Path) -> list[str]:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-    stale = stale_files(workspace)
-    for name, content in render(workspace).items():
-        if name in stale:
-            beside = workspace / f".{name}.tmp"
-            beside.write_text(content, encoding="utf-8")
-            beside.replace(workspace / name)
-    return stale
+    stale = _stale(workspace)
+    for name, content in stale.items():
+        beside = workspace / f".{name}.tmp"
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(workspace / name)
+    return list(stale)
