@@ -92,6 +92,11 @@ class Recorded:
     version: str | None
 
 
+def _missing(entry: "PipelineStage") -> list[str]:
+    """What the stage reads and is not there, as dvc.yaml names it."""
+    return [dep.def_path for dep in entry.deps if not dep.exists]
+
+
 def _state(entry: "PipelineStage") -> State:
     out = entry.outs[0]
     if not out.hash_info or not out.exists:
@@ -199,6 +204,8 @@ class Versions:
 
         with self._locked():
             entry = self._stage(stage, task)
+            if _missing(entry):
+                return False
             try:  # it hashes the dependencies itself; hashed before, every stage would look cached
                 self.repo.stage_cache.restore(entry)
             except RunCacheNotFoundError:
@@ -209,9 +216,15 @@ class Versions:
             return True
 
     def read_hashes(self, stage: Stage, task: str) -> dict[str, str]:
-        """Hash what the stage is about to read, code and parameters included."""
+        """Hash what the stage is about to read, code and parameters included; ``StageFailed`` names what is not there."""
         with self._locked():
             entry = self._stage(stage, task)
+            missing = _missing(entry)
+            if missing:
+                raise StageFailed(
+                    f"{task}/{stage.name} reads {', '.join(missing)}, and there is no such file. Relative paths count "
+                    f"from the workspace, {self.workspace}."
+                )
             entry.save_deps()
             return {str(dep): _hash(dep) for dep in entry.deps}
 

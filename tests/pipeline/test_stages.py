@@ -83,3 +83,11 @@ def test_every_file_of_code_in_a_bento_is_a_dependency_of_the_stage_that_makes_i
         files = {ROOT / path for path in code.stage_files(get_stage("bento"), task)}
         shipped = shipping.closure([*PROGRAMS, *(part_name(task, part) for part in get_stage("bento").parts)])
         assert {shipping.module_file(module) for module in shipped} <= files
+
+
+def test_parameters_that_are_cut_short_or_of_no_task_leave_dvc_yaml_as_it_is(tmp_path: Path):
+    for written, said in (("", "params.yaml is empty"), ("nonsense: {source: {}}", "there is no such task")):
+        (tmp_path / "params.yaml").write_text(written)
+        with pytest.raises(StageFailed, match=said):
+            dvcfile.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

@@ -8,6 +8,7 @@ import pytest
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import Versions, init
 from lepton_platform.settings import use_workspace
+from lepton_platform.stage import StageFailed
 
 TASKS = ("sentiment", "digits", "trees")
 STAGE = "  {task}-raw:\n    cmd: lepton stage raw {task}\n    outs:\n    - data/{task}/raw\n"
@@ -50,3 +51,15 @@ def test_recording_keeps_what_the_lock_says_of_others_and_leaves_nothing_beside_
     assert not list(workspace.glob(".dvc.lock*"))
     with Versions(use_workspace(workspace)) as versions:
         assert {versions.state(get_stage("raw"), task) for task in TASKS} == {"fresh"}
+
+
+def test_a_file_of_ones_own_that_is_not_there_is_named_with_where_it_was_looked_for(workspace: Path):
+    table = workspace / "dvc.yaml"
+    table.write_text(table.read_text() + "    deps:\n    - data/mine.csv\n")  # of the last task
+    with Versions(use_workspace(workspace)) as versions:
+        assert versions.read_hashes(get_stage("raw"), "digits") == {}
+        assert not versions.restore(get_stage("raw"), "trees")
+        with pytest.raises(
+            StageFailed, match=r"trees/raw reads data/mine\.csv, and there is no such file.*" + workspace.name
+        ):
+            versions.read_hashes(get_stage("raw"), "trees")
