@@ -23,18 +23,30 @@ LOCK_WAIT_S = 120.0
 
 
 def init(workspace: Path) -> None:
-    """Make the workspace a DVC repository; inside git it is a sub-repository of its own."""
-    from dvc.repo import Repo
+    """Make the workspace a DVC repository; inside git it is a sub-repository of its own.
 
-    if (workspace / ".dvc").is_dir():
-        return
+    One that was made before there was git is told of it: its ``no_scm`` is taken out.
+    """
     in_git = any((folder / ".git").exists() for folder in (workspace, *workspace.parents))
-    at_top = (workspace / ".git").exists()
-    Repo.init(str(workspace), no_scm=not in_git, subdir=in_git and not at_top).close()
-    (workspace / ".dvc" / "config").write_text(CONFIG.format(scm="" if in_git else "    no_scm = True\n"), "utf-8")
-    (workspace / ".dvcignore").write_text(IGNORE, "utf-8")
+    config = workspace / ".dvc" / "config"
+    if not (workspace / ".dvc").is_dir():
+        from dvc.repo import Repo
+
+        at_top = (workspace / ".git").exists()
+        Repo.init(str(workspace), no_scm=not in_git, subdir=in_git and not at_top).close()
+        config.write_text(CONFIG.format(scm="" if in_git else NO_SCM), "utf-8")
+        (workspace / ".dvcignore").write_text(IGNORE, "utf-8")
+    elif in_git and config.is_file() and NO_SCM in (written := config.read_text("utf-8")):
+        config.write_text(written.replace(NO_SCM, ""), "utf-8")
+    ignored = workspace / ".dvc" / ".gitignore"
+    if (
+        not ignored.exists()
+    ):  # without git DVC writes none, and a later `git init` and `git add` would take in its cache
+        ignored.write_text(IGNORED_BY_GIT, "utf-8")
 
 
+NO_SCM = "    no_scm = True\n"
+IGNORED_BY_GIT = "/config.local\n/tmp\n/cache\n"
 CONFIG = """\
 [core]
 {scm}    analytics = false

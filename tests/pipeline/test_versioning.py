@@ -1,6 +1,7 @@
 """The lock file is canonical: its bytes tell what was made, never in which order or by how many runs."""
 
 import itertools
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def record(workspace: Path, *tasks: str) -> bytes:
         for task in tasks:
             versions.record(get_stage("raw"), task, versions.read_hashes(get_stage("raw"), task))
     return (workspace / "dvc.lock").read_bytes()
+
+
+def test_a_workspace_that_becomes_a_git_repository_later_keeps_its_cache_out_of_it(workspace: Path):
+    record(workspace, "digits")
+    git = ["git", "-C", str(workspace)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    init(workspace)
+    subprocess.run([*git, "add", "-A"], check=True)
+    tracked = subprocess.run([*git, "ls-files"], check=True, capture_output=True, text=True).stdout.split()
+    assert ".dvc/config" in tracked and not [name for name in tracked if name.startswith((".dvc/cache", ".dvc/tmp"))]
+    with Versions(use_workspace(workspace)) as versions:
+        assert type(versions.repo.scm).__name__ == "Git"
 
 
 def test_the_order_in_which_stages_end_does_not_show_in_the_lock(workspace: Path):
