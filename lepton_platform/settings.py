@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     )
     state_url: str = Field("", description="SQLAlchemy URL of the live state; SQLite if empty.")
     redis_url: str = Field("", description="Feast's online store in production (redis://host:port).")
-    remote_url: str = Field("", description="DVC remote: a folder, or s3://bucket/prefix.")
+    remote_url: str = Field("", description="Feast's offline data in production: a folder, or s3://bucket/prefix.")
     host: str = Field("127.0.0.1", description="Every port binds here.")
     auth: Literal["on", "off"] = Field(
         "on", description="off: the gateway asks for no keys; only where `host` is this machine's alone."

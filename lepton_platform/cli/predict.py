@@ -18,8 +18,10 @@ TIMEOUT_S = 120.0  # a large picture is many tiles
 
 
 def service_url(settings: "Settings", task: str) -> str:
-    """Where the gateway answers for the task."""
-    return f"http://{settings.host}:{settings.service_port}/v1/{task}"
+    """Where the gateway answers for the task: what `lepton up` started in this workspace, else by the settings."""
+    from lepton_platform.cli.serve import services_url
+
+    return f"{services_url(settings) or f'http://{settings.host}:{settings.service_port}'}/v1/{task}"
 
 
 def _content(given: str) -> str | bytes:

@@ -32,6 +32,12 @@ def _running(settings: "Settings") -> dict[str, dict[str, Any]]:
     return {name: entry for name, entry in started.items() if alive(entry["pid"], entry.get("born"))}
 
 
+def services_url(settings: "Settings") -> str | None:
+    """Where the services answer that were started in this workspace; ``None`` where they do not run."""
+    entry = _running(settings).get(SERVICES)
+    return entry["url"] if entry else None
+
+
 def _write(settings: "Settings", started: dict[str, dict[str, Any]]) -> None:
     beside = _book(settings).with_suffix(".tmp")
     beside.write_text(json.dumps(started, indent=2))

@@ -19,8 +19,13 @@ def init(
     """Make a workspace: params.yaml, dvc.yaml, and the stores of every tool."""
     from lepton_platform.pipeline.params import profile_names
     from lepton_platform.pipeline.workspace import init as make
+    from lepton_platform.root import MARKER
 
     if profile not in profile_names():
         raise UsageError(f"There is no profile '{profile}'. The profiles are: {', '.join(profile_names())}.")
-    made = make(directory.resolve(), profile, tasks or None)
-    say(f"{directory} is a workspace ({profile}) with: {', '.join(made)}. Next: cd {directory} && lepton run")
+    folder = directory.resolve()
+    kept = (folder / MARKER).is_file()
+    made = ", ".join(make(folder, profile, tasks or None))
+    there = "" if folder == Path.cwd() else f"cd {directory} && "
+    what = f"was one already, and its {MARKER} is kept," if kept else f"is a workspace ({profile})"
+    say(f"{directory} {what} with: {made}. Next: {there}lepton run")

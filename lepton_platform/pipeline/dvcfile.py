@@ -13,7 +13,9 @@ import yaml
 from lepton_platform.pipeline.code import ROOT, code_hash, stage_files
 from lepton_platform.pipeline.params import section, workspace_tasks
 from lepton_platform.pipeline.stages import STAGES, Stage, get_stage, metrics_files
-from lepton_platform.tasks import load_part
+from lepton_platform.root import MARKER
+from lepton_platform.stage import StageFailed
+from lepton_platform.tasks import load_part, task_names
 
 HEADER = "# Rendered from lepton_platform/pipeline/stages.py by `lepton versioning render`; do not edit.\n"
 CODE_HEADER = "# Hashes of the code that each stage runs, written by `lepton versioning render`; do not edit.\n"
@@ -58,8 +60,14 @@ def render_stage(workspace: Path, task: str, stage: Stage) -> dict[str, Any]:
 
 
 def render(workspace: Path) -> dict[str, str]:
-    """The files that DVC reads, by name, as they should be."""
+    """The files that DVC reads, by name, as they should be; ``StageFailed`` names a task that is not installed."""
     tasks = workspace_tasks(workspace)
+    unknown = [task for task in tasks if task not in task_names()]
+    if unknown:
+        raise StageFailed(
+            f"{workspace / MARKER} has a section {unknown[0]!r}, and there is no such task. "
+            f"The tasks are: {', '.join(task_names())}."
+        )
     stages = {s.dvc_name(t): render_stage(workspace, t, s) for t in tasks for s in STAGES}
     metrics = [path for task in tasks for path in metrics_files(task)]
     body = {"stages": stages, **({"metrics": metrics} if metrics else {})}
@@ -72,12 +80,17 @@ def render(workspace: Path) -> dict[str, str]:
 
 def stale_files(workspace: Path) -> list[str]:
     """The names of the rendered files that differ from what the table says."""
+    return list(_stale(workspace))
+
+
+def _stale(workspace: Path) -> dict[str, str]:
+    """The same, each with what it should be."""
 
     def current(name: str) -> str | None:
         path = workspace / name
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    return [name for name, content in render(workspace).items() if current(name) != content]
+    return {name: content for name, content in render(workspace).items() if current(name) != content}
 
 
 def write(workspace: Path) -> list[str]:
@@ -85,15 +98,14 @@ def write(workspace: Path) -> list[str]:
 
     Files that stages read beside their inputs are made, empty, for a task that has none yet.
     """
+    stale = _stale(workspace)
     for task in workspace_tasks(workspace):
         for path in (workspace / path.format(task=task) for stage in STAGES for _, path in stage.files):
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-    stale = stale_files(workspace)
-    for name, content in render(workspace).items():
-        if name in stale:
-            beside = workspace / f".{name}.tmp"
-            beside.write_text(content, encoding="utf-8")
-            beside.replace(workspace / name)
-    return stale
+    for name, content in stale.items():
+        beside = workspace / f".{name}.tmp"
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(workspace / name)
+    return list(stale)

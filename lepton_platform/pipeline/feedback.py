@@ -1,7 +1,6 @@
 """What people said of the answers: is it enough to learn from, and is the service as good as it was tested to be?"""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_platform.pipeline.operate import champion_tag
@@ -42,16 +41,11 @@ def check_quality(settings: Settings, task: str, window: timedelta, as_of: datet
 
     ``as_of``: the window's end, and when what was said later is not known yet.
     """
-    import json
-
     from lepton_platform.monitoring import quality as room
     from lepton_platform.monitoring.quality_book import QualityBook
-    from lepton_platform.serving.bundle import MANIFEST
-    from lepton_platform.serving.deployments import champion
+    from lepton_platform.serving.lineage import stored_manifest
 
     params, tag = _section(settings, task, "feedback", room.FeedbackParams), champion_tag(settings, task)
-    serving = champion(settings, task)
-    assert serving is not None
     content, truth = load_part(task, "preprocess").CONTENT, truth_name(task)
     joined, counts = _joined(settings, task, as_of - window, as_of, tag)
     some = room.chosen(joined, params.max_rows)
@@ -62,7 +56,7 @@ def check_quality(settings: Settings, task: str, window: timedelta, as_of: datet
         source=load_part(task, "source"),
         content=content,
         truth=truth,
-        tested=json.loads((Path(serving.path) / MANIFEST).read_text(encoding="utf-8"))["metrics"],
+        tested=stored_manifest(settings, tag)["metrics"],
         params=params,
         model=tag,
         as_of=as_of,

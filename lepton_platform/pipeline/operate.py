@@ -130,16 +130,9 @@ def champion_tag(settings: Settings, task: str) -> str:
 
 def champion_versions(settings: Settings, task: str) -> dict[str, str]:
     """The stage versions that the serving Bento was made of; ``StageFailed`` where nothing is deployed."""
-    import json
+    from lepton_platform.serving.lineage import stored_manifest
 
-    from lepton_platform.serving.bundle import MANIFEST
-    from lepton_platform.serving.deployments import champion
-
-    serving = champion(settings, task)
-    if serving is None:
-        raise StageFailed(f"{task} has no deployment yet. `lepton run {task}` deploys it.")
-    manifest = json.loads((Path(serving.path) / MANIFEST).read_text(encoding="utf-8"))
-    return all_versions(settings, task, manifest["versions"])
+    return all_versions(settings, task, stored_manifest(settings, champion_tag(settings, task))["versions"])
 
 
 def check_drift(settings: Settings, task: str, window: timedelta, now: datetime) -> "DriftResult":

@@ -21,11 +21,13 @@ def read_params(workspace: Path) -> dict[str, dict[str, Any]]:
     """All of ``params.yaml``: task → section → values; ``StageFailed`` says what is malformed."""
     path = workspace / MARKER
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StageFailed(f"{workspace} is not a workspace: it has no {MARKER}. `lepton init DIR` makes one.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StageFailed(f"{path} is not YAML: {error}") from None
+    if content is None:  # cut short, perhaps: dvc.yaml is not emptied on its word
+        raise StageFailed(f"{path} is empty. It holds one mapping a task; `lepton init` writes one in another folder.")
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise StageFailed(f"{path} must hold one mapping a task, each of one mapping a stage.")
     return content

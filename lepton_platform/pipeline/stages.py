@@ -23,6 +23,7 @@ class Stage:
     files: tuple[tuple[str, str], ...] = ()  # (keyword, path): workspace files that it reads beside its inputs
     kinds: tuple[str, ...] = ()  # shown as icons by Dagster
     check: str | None = None  # the blocking check that it is, in Dagster's words
+    ships_code: bool = False  # its output holds code of this package
     heavy: bool = False  # runs as a child process, one at a time on a GPU
     metrics: str | None = None  # the file of the output that `dvc metrics` reads
 
@@ -140,6 +141,7 @@ STAGES: tuple[Stage, ...] = (
         parts=("api", "preprocess"),
         kinds=("bentoml",),
         reads_all_params=True,
+        ships_code=True,
     ),
 )
 

@@ -1,15 +1,12 @@
 """From a prediction's id to everything that made it: deployment, Bento, model, data, rows, parameters, commit, run."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from lepton_platform.pipeline.ledger import Attempt, Ledger
 from lepton_platform.pipeline.lineage import all_versions, table
 from lepton_platform.pipeline.stages import STAGES, Stage
-from lepton_platform.serving.bundle import MANIFEST
 from lepton_platform.serving.deployments import Deployments
-from lepton_platform.serving.lineage import find_prediction
+from lepton_platform.serving.lineage import find_prediction, stored_manifest
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
@@ -56,11 +53,7 @@ def trace(settings: Settings, identifier: str, of: str | None = None) -> dict[st
     """
     prediction = _prediction(settings, identifier, of)
     task, tag = prediction.pop("task"), prediction["model"]
-    deployment = Deployments(settings).by_tag(task, tag)
-    place = Path(deployment.path) if deployment else settings.bentoml_home / "bentos" / tag.replace(":", "/")
-    if not (place / MANIFEST).is_file():
-        raise StageFailed(f"The Bento {tag} that gave this answer is no longer in {place}.")
-    manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    deployment, manifest = Deployments(settings).by_tag(task, tag), stored_manifest(settings, tag)
     versions, ledger = all_versions(settings, task, manifest["versions"]), Ledger(settings)
     rows = table(settings, versions["dataset"], "train", ["id"])["id"].to_pylist()
     return {

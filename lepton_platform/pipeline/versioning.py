@@ -23,18 +23,30 @@ LOCK_WAIT_S = 120.0
 
 
 def init(workspace: Path) -> None:
-    """Make the workspace a DVC repository; inside git it is a sub-repository of its own."""
-    from dvc.repo import Repo
+    """Make the workspace a DVC repository; inside git it is a sub-repository of its own.
 
-    if (workspace / ".dvc").is_dir():
-        return
+    One that was made before there was git is told of it: its ``no_scm`` is taken out.
+    """
     in_git = any((folder / ".git").exists() for folder in (workspace, *workspace.parents))
-    at_top = (workspace / ".git").exists()
-    Repo.init(str(workspace), no_scm=not in_git, subdir=in_git and not at_top).close()
-    (workspace / ".dvc" / "config").write_text(CONFIG.format(scm="" if in_git else "    no_scm = True\n"), "utf-8")
-    (workspace / ".dvcignore").write_text(IGNORE, "utf-8")
+    config = workspace / ".dvc" / "config"
+    if not (workspace / ".dvc").is_dir():
+        from dvc.repo import Repo
+
+        at_top = (workspace / ".git").exists()
+        Repo.init(str(workspace), no_scm=not in_git, subdir=in_git and not at_top).close()
+        config.write_text(CONFIG.format(scm="" if in_git else NO_SCM), "utf-8")
+        (workspace / ".dvcignore").write_text(IGNORE, "utf-8")
+    elif in_git and config.is_file() and NO_SCM in (written := config.read_text("utf-8")):
+        config.write_text(written.replace(NO_SCM, ""), "utf-8")
+    ignored = workspace / ".dvc" / ".gitignore"
+    if (
+        not ignored.exists()
+    ):  # without git DVC writes none, and a later `git init` and `git add` would take in its cache
+        ignored.write_text(IGNORED_BY_GIT, "utf-8")
 
 
+NO_SCM = "    no_scm = True\n"
+IGNORED_BY_GIT = "/config.local\n/tmp\n/cache\n"
 CONFIG = """\
 [core]
 {scm}    analytics = false
@@ -90,6 +102,11 @@ class Recorded:
 
     state: State
     version: str | None
+
+
+def _missing(entry: "PipelineStage") -> list[str]:
+    """What the stage reads and is not there, as dvc.yaml names it."""
+    return [dep.def_path for dep in entry.deps if not dep.exists]
 
 
 def _state(entry: "PipelineStage") -> State:
@@ -199,6 +216,8 @@ class Versions:
 
         with self._locked():
             entry = self._stage(stage, task)
+            if _missing(entry):
+                return False
             try:  # it hashes the dependencies itself; hashed before, every stage would look cached
                 self.repo.stage_cache.restore(entry)
             except RunCacheNotFoundError:
@@ -209,9 +228,15 @@ class Versions:
             return True
 
     def read_hashes(self, stage: Stage, task: str) -> dict[str, str]:
-        """Hash what the stage is about to read, code and parameters included."""
+        """Hash what the stage is about to read, code and parameters included; ``StageFailed`` names what is not there."""
         with self._locked():
             entry = self._stage(stage, task)
+            missing = _missing(entry)
+            if missing:
+                raise StageFailed(
+                    f"{task}/{stage.name} reads {', '.join(missing)}, and there is no such file. Relative paths count "
+                    f"from the workspace, {self.workspace}."
+                )
             entry.save_deps()
             return {str(dep): _hash(dep) for dep in entry.deps}
 

@@ -1,13 +1,13 @@
-"""From a prediction's id to what answered: its row in the log, its Bento's manifest, its deployment."""
+"""From a prediction's id to what answered: its row in the log, the manifest of its Bento."""
 
 import json
 from typing import Any
 
 from lepton_platform.serving.bundle import MANIFEST
-from lepton_platform.serving.deployments import Deployments
 from lepton_platform.serving.log_reader import FEEDBACK, MIRRORED, find, hours, read_rows
 from lepton_platform.serving.store import stored
 from lepton_platform.settings import Settings
+from lepton_platform.stage import StageFailed
 
 
 def find_prediction(settings: Settings, identifier: str, of: str | None = None) -> dict[str, Any] | None:
@@ -36,18 +36,12 @@ def _truth(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in {"id", "prediction_id"}}
 
 
-def deployed_bento(settings: Settings, task: str, tag: str) -> dict[str, Any]:
-    """``{"manifest": …, "deployment": … or None}`` of a tag.
+def stored_manifest(settings: Settings, tag: str) -> dict[str, Any]:
+    """What a Bento was made of, as the store of this workspace says it, wherever the workspace lay when it was deployed.
 
-    The manifest is read from the Bento store; a Bento that was removed from there has an empty one.
+    ``StageFailed`` where the store no longer has it.
     """
     path = stored(settings.bentoml_home, tag) / MANIFEST
-    manifest = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    if not manifest:  # served from where it was built, never deployed
-        built = settings.path("models", task, "bento", MANIFEST)
-        from lepton_platform.serving.bundle import version_of
-
-        if built.is_file() and f"{task}:{version_of(built.read_bytes())}" == tag:
-            manifest = json.loads(built.read_text("utf-8"))
-    deployment = Deployments(settings).by_tag(task, tag)
-    return {"manifest": manifest, "deployment": deployment.as_dict() if deployment else None}
+    if not path.is_file():
+        raise StageFailed(f"The Bento {tag} is no longer in {path.parent}.")
+    return json.loads(path.read_text("utf-8"))

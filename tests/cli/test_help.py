@@ -40,6 +40,25 @@ def test_a_wrong_use_is_one_paragraph_and_exit_code_2(words, code, says, tmp_pat
     assert says in said and "Traceback" not in said
 
 
+def test_init_says_when_it_keeps_the_parameters_that_are_there(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for name in ("LEPTON_WORKSPACE", "DAGSTER_HOME", "BENTOML_HOME", "DVC_SITE_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+    for words, said in (
+        (
+            ["there", "--profile", "smoke", "--task", "digits"],
+            "there is a workspace (smoke) with: digits. Next: cd there",
+        ),
+        (
+            ["there", "--profile", "full"],
+            "there was one already, and its params.yaml is kept, with: digits. Next: cd there",
+        ),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["init", *words])
+        assert ended.value.code == 0 and said in capfd.readouterr().out
+
+
 def test_a_workspace_that_the_environment_names_is_not_confused_with_the_one_around_here(tmp_path, monkeypatch, capfd):
     named, here = tmp_path / "named", tmp_path / "here"
     for folder in (named, here):

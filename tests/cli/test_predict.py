@@ -1,8 +1,13 @@
 """What `lepton predict` prints of an answer."""
 
+import os
+
 import pytest
 
-from lepton_platform.cli.predict import _shown
+from lepton_platform.cli import serve
+from lepton_platform.cli.predict import _shown, service_url
+from lepton_platform.gateway.control import born
+from lepton_platform.settings import Settings
 
 WORD = {"word": "Press", "start_s": 0.1, "end_s": 0.4, "score": 0.98}
 
@@ -23,3 +28,15 @@ WORD = {"word": "Press", "start_s": 0.1, "end_s": 0.4, "score": 0.98}
 )
 def test_an_answer_is_a_line_and_what_was_written_comes_first(answer, line):
     assert _shown(answer) == line
+
+
+def test_the_services_that_were_started_here_are_asked_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEPTON_SERVICE_PORT", "3999")
+    settings = Settings(workspace=tmp_path)
+    assert service_url(settings, "digits") == "http://127.0.0.1:3999/v1/digits"
+    settings.state_dir.mkdir()
+    entry = {"pid": os.getpid(), "born": born(os.getpid()), "url": "http://127.0.0.1:3111"}
+    serve._write(settings, {serve.SERVICES: entry})
+    assert service_url(settings, "digits") == "http://127.0.0.1:3111/v1/digits"
+    serve._write(settings, {serve.SERVICES: {**entry, "born": 1.0}})  # the pid is another program's by now
+    assert service_url(settings, "digits") == "http://127.0.0.1:3999/v1/digits"

@@ -10,8 +10,10 @@ import yaml
 from lepton_platform.pipeline import code, dvcfile
 from lepton_platform.pipeline.params import PROFILES, check_sections, profile_names
 from lepton_platform.pipeline.stages import STAGES, behind, downstream, get_stage, upto
+from lepton_platform.serving import shipping
+from lepton_platform.serving.bento import PROGRAMS
 from lepton_platform.stage import StageFailed
-from lepton_platform.tasks import PARTS, task_names
+from lepton_platform.tasks import PARTS, part_name, task_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,3 +76,18 @@ def test_code_of_a_stage_is_its_function_the_task_and_what_they_import():
         assert f"lepton_platform/tasks/{task}/source.py" in files
         assert "lepton_platform/data/packages.py" in files, "imported at the second remove"
         assert not any(name.startswith("lepton_platform/pipeline") for name in files)
+
+
+def test_every_file_of_code_in_a_bento_is_a_dependency_of_the_stage_that_makes_it():
+    for task in task_names():
+        files = {ROOT / path for path in code.stage_files(get_stage("bento"), task)}
+        shipped = shipping.closure([*PROGRAMS, *(part_name(task, part) for part in get_stage("bento").parts)])
+        assert {shipping.module_file(module) for module in shipped} <= files
+
+
+def test_parameters_that_are_cut_short_or_of_no_task_leave_dvc_yaml_as_it_is(tmp_path: Path):
+    for written, said in (("", "params.yaml is empty"), ("nonsense: {source: {}}", "there is no such task")):
+        (tmp_path / "params.yaml").write_text(written)
+        with pytest.raises(StageFailed, match=said):
+            dvcfile.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

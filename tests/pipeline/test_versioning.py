@@ -1,6 +1,7 @@
 """The lock file is canonical: its bytes tell what was made, never in which order or by how many runs."""
 
 import itertools
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import Versions, init
 from lepton_platform.settings import use_workspace
+from lepton_platform.stage import StageFailed
 
 TASKS = ("sentiment", "digits", "trees")
 STAGE = "  {task}-raw:\n    cmd: lepton stage raw {task}\n    outs:\n    - data/{task}/raw\n"
@@ -30,6 +32,18 @@ def record(workspace: Path, *tasks: str) -> bytes:
     return (workspace / "dvc.lock").read_bytes()
 
 
+def test_a_workspace_that_becomes_a_git_repository_later_keeps_its_cache_out_of_it(workspace: Path):
+    record(workspace, "digits")
+    git = ["git", "-C", str(workspace)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    init(workspace)
+    subprocess.run([*git, "add", "-A"], check=True)
+    tracked = subprocess.run([*git, "ls-files"], check=True, capture_output=True, text=True).stdout.split()
+    assert ".dvc/config" in tracked and not [name for name in tracked if name.startswith((".dvc/cache", ".dvc/tmp"))]
+    with Versions(use_workspace(workspace)) as versions:
+        assert type(versions.repo.scm).__name__ == "Git"
+
+
 def test_the_order_in_which_stages_end_does_not_show_in_the_lock(workspace: Path):
     locks = set()
     for order in itertools.permutations(TASKS):
@@ -50,3 +64,15 @@ def test_recording_keeps_what_the_lock_says_of_others_and_leaves_nothing_beside_
     assert not list(workspace.glob(".dvc.lock*"))
     with Versions(use_workspace(workspace)) as versions:
         assert {versions.state(get_stage("raw"), task) for task in TASKS} == {"fresh"}
+
+
+def test_a_file_of_ones_own_that_is_not_there_is_named_with_where_it_was_looked_for(workspace: Path):
+    table = workspace / "dvc.yaml"
+    table.write_text(table.read_text() + "    deps:\n    - data/mine.csv\n")  # of the last task
+    with Versions(use_workspace(workspace)) as versions:
+        assert versions.read_hashes(get_stage("raw"), "digits") == {}
+        assert not versions.restore(get_stage("raw"), "trees")
+        with pytest.raises(
+            StageFailed, match=r"trees/raw reads data/mine\.csv, and there is no such file.*" + workspace.name
+        ):
+            versions.read_hashes(get_stage("raw"), "trees")

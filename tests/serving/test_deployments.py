@@ -1,6 +1,6 @@
 """Champion and challenger: what is promoted, what is refused, and what is remembered of it."""
 
-import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.data.dataset import Dataset
+from lepton_platform.pipeline.operate import champion_versions
 from lepton_platform.serving import offers
 from lepton_platform.serving.comparison import Comparison, answers, compare, verdict
 from lepton_platform.serving.deployments import Deployments, champion
-from lepton_platform.serving.lineage import deployed_bento, find_prediction
+from lepton_platform.serving.lineage import find_prediction, stored_manifest
 from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.prediction_log import DurableLog
@@ -151,10 +152,23 @@ def test_a_prediction_leads_to_its_bento_and_deployment(settings: Settings, bent
     prediction = find_prediction(settings, identifier)
     assert prediction is not None and prediction["task"] == TASK and prediction["model"] == tag
     assert [item["label"] for item in prediction["feedback"]] == ["rotten"]
-    found = deployed_bento(settings, TASK, tag)
-    assert found["deployment"] == decision.deployment.as_dict() and found["deployment"]["run_id"] == "run-9"
-    assert found["manifest"]["versions"] == {"dataset": "0123.dir"} and json.dumps(found)
+    assert Deployments(settings).by_tag(TASK, tag) == decision.deployment and decision.deployment.run_id == "run-9"
+    assert stored_manifest(settings, tag)["versions"] == {"dataset": "0123.dir"}
     assert find_prediction(settings, identifier[:-1] + "x") is None
+
+
+def test_a_workspace_that_was_moved_finds_its_bentos(
+    bento: Path, frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BENTOML_HOME", raising=False)
+    (tmp_path / "made").mkdir()
+    made = Settings(workspace=tmp_path / "made")
+    tag = deploy(made, TASK, bento=bento, test=frozen, params=RULE, judge=EVALUATOR).deployment.tag
+    moved = Settings(workspace=made.workspace.rename(tmp_path / "moved"))
+    assert champion_versions(moved, TASK) == {"dataset": "0123.dir"}
+    shutil.rmtree(stored(moved.bentoml_home, tag))
+    with pytest.raises(StageFailed, match="no longer in"):
+        champion_versions(moved, TASK)
 
 
 @pytest.fixture(scope="module")
