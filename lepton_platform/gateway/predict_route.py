@@ -4,13 +4,12 @@ Starlette's router, request and response cost a request as much time here as eve
 """
 
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lepton_platform.gateway.access import challenge
-from lepton_platform.serving.body import check_length, read_body
+from lepton_platform.serving.body import check_length, read_body, read_headers
 from lepton_platform.serving.rejected import malformed
 from lepton_platform.serving.replies import refusal, rejected_for
 
@@ -21,7 +20,7 @@ ROUTE = "/v1/{task}/predict"
 STICKY = "x-request-key"
 MOST_KEY_CHARACTERS = 200
 _TOLD = ("content-type", "content-encoding", "accept")  # what a worker is told of a request's headers
-_READ = {name.encode(): name for name in (*_TOLD, "host", "origin", "content-length", STICKY)}
+READ = {name.encode(): name for name in (*_TOLD, "host", "origin", "content-length", STICKY)}
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -40,16 +39,16 @@ class PredictRoute:
         try:
             status, headers, body = await self._answered(task, scope, receive)
         except Exception as error:
-            refused = rejected_for(error, f"POST {ROUTE}")
-            response = refusal(refused)
-            response.headers.update(challenge(refused))
+            rejected = rejected_for(error, f"POST {ROUTE}")
+            response = refusal(rejected)
+            response.headers.update(challenge(rejected))
             status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
         self.gateway.count(task, ROUTE, status, time.perf_counter() - started)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     async def _answered(self, task: str, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes]:
-        gateway, found = self.gateway, read_headers(scope["headers"])
+        gateway, found = self.gateway, read_headers(scope["headers"], READ)
         gateway.check(scope, found, "predict")
         about, key = gateway.about(task), found.get(STICKY)
         if key is not None and len(key) > MOST_KEY_CHARACTERS:
@@ -63,16 +62,6 @@ class PredictRoute:
         gateway.answered(task, target)
         length = (b"content-length", b"%d" % len(answer.body))
         return answer.status, [*answer.headers, length, (b"x-deployment", b"%d" % target.deployment)], answer.body
-
-
-def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers that the gateway looks at, by name; of several of one name, the first."""
-    found: dict[str, str] = {}
-    for name, value in raw:
-        known = _READ.get(name)
-        if known is not None and known not in found:
-            found[known] = value.decode("latin-1")
-    return found
 
 
 def told(headers: dict[str, str]) -> dict[str, str]:
