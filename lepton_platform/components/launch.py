@@ -114,11 +114,14 @@ def sensor_done(instance: dg.DagsterInstance, settings: Settings, task: str) -> 
 
 
 def _words(event: dg.DagsterEvent) -> str:
-    """The failure in the words of whoever raised it."""
+    """The failure in the words of whoever raised it; what nobody meant to raise is told with where it was."""
     data = event.step_failure_data
     if data.user_failure_data is not None and data.user_failure_data.description:
         return f"{event.step_key}: {data.user_failure_data.description}"
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
-    return f"{event.step_key}: {error.message.strip() if error else 'failed'}"
+    if error is None:
+        return f"{event.step_key}: failed"
+    where = error.stack[-1].split("\n")[0].strip() if error.stack else "all of it is in Dagster's UI"
+    return f"{event.step_key}: {error.message.strip()} ({where})"

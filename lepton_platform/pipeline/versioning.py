@@ -211,7 +211,10 @@ class Versions:
         return Recorded(_state(entry), _hash(entry.outs[0]) or None)
 
     def restore(self, stage: Stage, task: str) -> bool:
-        """Bring back what the stage left when it last ran on exactly this; ``False`` if it never did."""
+        """Bring back what the stage left when it last ran on exactly this; ``False`` if it never did.
+
+        What was altered or added by hand in its folder is removed, as `dvc repro` does.
+        """
         from dvc.stage.cache import RunCacheNotFoundError
 
         with self._locked():
@@ -219,13 +222,22 @@ class Versions:
             if _missing(entry):
                 return False
             try:  # it hashes the dependencies itself; hashed before, every stage would look cached
-                self.repo.stage_cache.restore(entry)
+                self._restore(entry)
             except RunCacheNotFoundError:
                 return False
             entry.save(run_cache=False)
             entry.commit()
             _write_lock(entry)
             return True
+
+    def _restore(self, entry: "PipelineStage") -> None:
+        from dvc.exceptions import ConfirmRemoveError
+
+        try:
+            self.repo.stage_cache.restore(entry)
+        except ConfirmRemoveError:
+            entry.remove_outs()
+            self.repo.stage_cache.restore(entry)
 
     def read_hashes(self, stage: Stage, task: str) -> dict[str, str]:
         """Hash what the stage is about to read, code and parameters included; ``StageFailed`` names what is not there."""

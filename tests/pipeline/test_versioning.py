@@ -32,6 +32,12 @@ def record(workspace: Path, *tasks: str) -> bytes:
     return (workspace / "dvc.lock").read_bytes()
 
 
+def reads_a_file_of_ones_own(workspace: Path) -> None:
+    """The last of the tasks."""
+    table = workspace / "dvc.yaml"
+    table.write_text(table.read_text() + "    deps:\n    - data/mine.csv\n")
+
+
 def test_a_workspace_that_becomes_a_git_repository_later_keeps_its_cache_out_of_it(workspace: Path):
     record(workspace, "digits")
     git = ["git", "-C", str(workspace)]
@@ -66,9 +72,24 @@ def test_recording_keeps_what_the_lock_says_of_others_and_leaves_nothing_beside_
         assert {versions.state(get_stage("raw"), task) for task in TASKS} == {"fresh"}
 
 
+def test_what_was_altered_by_hand_in_an_output_is_brought_back(workspace: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(workspace)
+    reads_a_file_of_ones_own(workspace)
+    (workspace / "data" / "mine.csv").write_text("a,b")
+    record(workspace, "trees")
+    made = workspace / "data" / "trees" / "raw"
+    for altered in (made / "rows", made / "more"):
+        altered.unlink(missing_ok=True)
+        altered.write_text("by hand")
+        with Versions(use_workspace(workspace)) as versions:
+            assert versions.state(get_stage("raw"), "trees") == "stale"
+            assert versions.restore(get_stage("raw"), "trees")
+            assert versions.state(get_stage("raw"), "trees") == "fresh"
+        assert {path.name: path.read_text() for path in made.iterdir()} == {"rows": "trees"}
+
+
 def test_a_file_of_ones_own_that_is_not_there_is_named_with_where_it_was_looked_for(workspace: Path):
-    table = workspace / "dvc.yaml"
-    table.write_text(table.read_text() + "    deps:\n    - data/mine.csv\n")  # of the last task
+    reads_a_file_of_ones_own(workspace)
     with Versions(use_workspace(workspace)) as versions:
         assert versions.read_hashes(get_stage("raw"), "digits") == {}
         assert not versions.restore(get_stage("raw"), "trees")
