@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -105,7 +106,9 @@ def _compare(champion: Path, challenger: Path, rows: "pa.Table", judge: Judge) -
     from lepton_platform.training.bootstrap import REPEATS
     from lepton_platform.training.evaluation import Sampling
 
-    new, old = (judge.served(rows, answers(bento, _each(rows))) for bento in (challenger, champion))
+    with ThreadPoolExecutor(2) as pool:  # each in a process that computes on one core
+        said = pool.map(lambda bento: answers(bento, _each(rows)), (challenger, champion))
+        new, old = (judge.served(rows, each) for each in said)
     found = judge.compare(new, old, Sampling(REPEATS, seed=0))
     figures = judge.headline(old), judge.headline(new)
     return Comparison(rows.num_rows, *figures, found.estimate, found.low, found.high, judge.headline_name)

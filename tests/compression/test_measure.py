@@ -1,6 +1,7 @@
 """How often a model is asked for the figure of its speed: often where it is fast, once where it is slow."""
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def test_a_slow_model_is_asked_less_often(
     monkeypatch.setattr(measure, "_ENOUGH_S", 0.1)
     asked = []
 
-    def answer(inputs: dict[str, np.ndarray]) -> None:
+    def answer(inputs: Mapping[str, np.ndarray]) -> None:
         asked.append(len(inputs["x"]))
         time.sleep(seconds)
 
