@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,7 +109,8 @@ def _compare(champion: Path, challenger: Path, rows: "pa.Table", judge: Judge) -
     from lepton_platform.training.bootstrap import REPEATS
     from lepton_platform.training.evaluation import Sampling
 
-    said = [answers(bento, _each(rows)) for bento in (challenger, champion)]
+    with ThreadPoolExecutor(2) as pool:  # each in a process that computes on one core
+        said = list(pool.map(lambda bento: answers(bento, _each(rows)), (challenger, champion)))
     new, old = (judge.served(rows, one) for one in said)
     found = judge.compare(new, old, Sampling(REPEATS, seed=0))
     figures = judge.headline(old), judge.headline(new)
