@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp
 from starlette.types import Scope as ASGIScope
 
 from lepton_platform.gateway.access import Access, challenge, own_page
@@ -273,7 +272,7 @@ async def _answered_before(_: Request) -> Response:
     raise HTTPException(404)  # what is asked here, `PredictRoute` answers
 
 
-def create_app(gateway: Gateway) -> ASGIApp:
+def create_app(gateway: Gateway) -> PredictRoute:
     def get(path: str, route: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, gateway.guarded(path, route), methods=["GET"])
 

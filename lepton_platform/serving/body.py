@@ -43,11 +43,16 @@ def check_length(announced: str, most_bytes: int) -> None:
         raise _too_large(most_bytes)
 
 
-async def read_body(receive: Receive, most_bytes: int, hold: Callable[[int], None]) -> bytes:
-    """The body, counted while it arrives: a length that lies, or none at all, changes nothing.
+async def read_body(body: bytes | Receive, most_bytes: int, hold: Callable[[int], None]) -> bytes:
+    """The body, or what gives it as ASGI does; counted while it arrives: a length that lies, or none, changes nothing.
 
     ``hold`` is told of every part's bytes before they are kept, and may refuse them.
     """
+    if isinstance(body, bytes):  # it is all there
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+        hold(len(body))
+        return body
     parts: list[bytes] = []
     size = 0
     timeout_s = max(BODY_TIMEOUT_S, most_bytes / SLOWEST_BYTES_S)
@@ -55,7 +60,7 @@ async def read_body(receive: Receive, most_bytes: int, hold: Callable[[int], Non
         async with asyncio.timeout(timeout_s):
             more = True
             while more:
-                message = await receive()
+                message = await body()
                 if message["type"] == "http.disconnect":
                     raise malformed("The body ended before its length.", "body")
                 part: bytes = message.get("body", b"")

@@ -10,13 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
-from starlette.types import Receive
-
 from lepton_platform.serving.connection import Bounded
 from lepton_platform.serving.frames import END, MOST_ASKED_BYTES, UPGRADE, UPGRADED, Frame, Frames, Malformed, encode
 from lepton_platform.serving.replies import Answer, refused, rejected_for
 
-Answered = Callable[[Mapping[str, str], bytes, Receive], Awaitable[Answer]]  # ``PredictRoute.answered``
+Answered = Callable[[Mapping[str, str], bytes, bytes], Awaitable[Answer]]  # ``PredictRoute.answered``
 logger = logging.getLogger("lepton.serving")
 
 
@@ -71,7 +69,7 @@ class Link(asyncio.Protocol):
     async def _answer(self, asked: Frame) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in asked.headers}
         try:
-            told = encode(asked.id, *await self.answered(headers, b"", _whole(asked.body)))
+            told = encode(asked.id, *await self.answered(headers, b"", asked.body))
         except Exception as error:  # an answer that no frame holds; else `answered` has made one of it
             told = encode(asked.id, *refused(rejected_for(error, "an answer over the link")))
         if not self.transport.is_closing():
@@ -80,12 +78,3 @@ class Link(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn stops: the gateway is told, and hangs up when all that it has asked is answered."""
         self.transport.write(END)
-
-
-def _whole(body: bytes) -> Receive:
-    """A body that is there already, as ASGI would give it."""
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive

@@ -42,24 +42,26 @@ class PredictRoute:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def answered(self, headers: Mapping[str, str], query: bytes, receive: Receive) -> Answer:
-        """Errors become answers, every answer is counted. ``receive`` gives the body as ASGI does."""
+    async def answered(self, headers: Mapping[str, str], query: bytes, body: bytes | Receive) -> Answer:
+        """Errors become answers, every answer is counted. ``body``: it, or what gives it as ASGI does."""
         started = time.perf_counter()
         try:
-            answer = await self._predicted(headers, query, receive, started)
+            answer = await self._predicted(headers, query, body, started)
         except Exception as error:
             answer = refused(rejected_for(error, f"POST {PREDICT}"))
         route = f"{PREDICT} (mirrored)" if MIRROR in headers else PREDICT  # nobody was given the answer
         self.service.metrics.request(route, answer.status, time.perf_counter() - started)
         return answer
 
-    async def _predicted(self, headers: Mapping[str, str], query: bytes, receive: Receive, started: float) -> Answer:
+    async def _predicted(
+        self, headers: Mapping[str, str], query: bytes, source: bytes | Receive, started: float
+    ) -> Answer:
         api, service = self.bundle.api, self.service
         content_type = check_headers(headers, api.CONTENT_TYPES, api.MAX_BODY_BYTES)
         drawn = bool(query) and self._is_drawn(query)
         running = service.running
         with service.counted() as hold:
-            body = await read_body(receive, api.MAX_BODY_BYTES, hold)
+            body = await read_body(source, api.MAX_BODY_BYTES, hold)
             inputs, parts = await self._encode(running, body, content_type, drawn)
             del body
             service.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)

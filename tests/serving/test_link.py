@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.types import Receive
 
 from lepton_platform.serving.frames import (
     END,
@@ -73,8 +72,8 @@ def test_what_no_frame_can_hold() -> None:
 # --- the worker's end
 
 
-async def answered(headers: Any, query: bytes, receive: Receive) -> Answer:
-    return Answer(201, JSON, str(sorted(headers)).encode() + (await receive())["body"])
+async def answered(headers: Any, query: bytes, body: bytes) -> Answer:
+    return Answer(201, JSON, str(sorted(headers)).encode() + body)
 
 
 @pytest.fixture(scope="module")
