@@ -123,5 +123,7 @@ def _words(event: dg.DagsterEvent) -> str:
         error = error.cause
     if error is None:
         return f"{event.step_key}: failed"
+    if error.cls_name == "DagsterExecutionInterruptedError":
+        return f"{event.step_key}: stopped from outside; the next run goes on from what is finished."
     where = error.stack[-1].split("\n")[0].strip() if error.stack else "all of it is in Dagster's UI"
     return f"{event.step_key}: {error.message.strip()} ({where})"

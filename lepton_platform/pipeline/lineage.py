@@ -4,22 +4,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_platform.pipeline.ledger import Ledger
-from lepton_platform.pipeline.stages import STAGES
+from lepton_platform.pipeline.stages import STAGES, Stage, get_stage
 from lepton_platform.pipeline.versioning import Versions
 from lepton_platform.settings import Settings
+from lepton_platform.stage import StageFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def all_versions(settings: Settings, task: str, versions: dict[str, str]) -> dict[str, str]:
-    """The manifest's versions and, through the ledger, those of the stages before them (raw, clean …)."""
+    """The manifest's versions and those of the stages before them (raw, clean …).
+
+    The ledger tells these; of what was made on another machine ``dvc.lock`` does, while it names the same version.
+    """
     ledger, found = Ledger(settings), dict(versions)
-    for stage in reversed(STAGES):
-        maker = ledger.maker(task, stage.name, found[stage.name]) if stage.name in found else None
-        for name, version in (maker.inputs if maker else {}).items():
-            found.setdefault(name, version)
+    with Versions(settings) as recorded:
+        for stage in reversed(STAGES):
+            if stage.name not in found:
+                continue
+            maker = ledger.maker(task, stage.name, found[stage.name])
+            read = maker.inputs if maker else _read(recorded, stage, task, found[stage.name])
+            for name, version in read.items():
+                found.setdefault(name, version)
     return found
+
+
+def _read(recorded: Versions, stage: Stage, task: str, version: str) -> dict[str, str]:
+    """Stage → version of what the stage read to make this version, where ``dvc.lock`` knows it."""
+    try:
+        paths = recorded.inputs(stage, task) if recorded.version(stage, task) == version else {}
+    except StageFailed:  # no repository, or a table of stages that has changed: the rest of the past is still told
+        return {}
+    return {name: paths[path] for name in stage.inputs if (path := get_stage(name).path(task)) in paths}
 
 
 def shards(settings: Settings, version: str, folder: str) -> list[Path]:

@@ -231,7 +231,8 @@ def run_recorded(
         with _failures_recorded(settings, attempt, started):
             read = versions.read_hashes(stage, task)
             result = call(settings, task, stage, progress)
-            version = versions.record(stage, task, read)
-        inputs = {n: versions.version(get_stage(n), task) or "" for n in stage.inputs}
-        _write(settings, attempt, started, result, version, inputs)
+            inputs = {n: versions.version(get_stage(n), task) or "" for n in stage.inputs}
+            version = versions.record(
+                stage, task, read, lambda version: _write(settings, attempt, started, result, version, inputs)
+            )
         return Outcome(task, stage.name, version, True, time.monotonic() - started, result)

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -252,8 +252,13 @@ class Versions:
             entry.save_deps()
             return {str(dep): _hash(dep) for dep in entry.deps}
 
-    def record(self, stage: Stage, task: str, read: dict[str, str]) -> str:
+    def record(
+        self, stage: Stage, task: str, read: dict[str, str], note: Callable[[str], None] = lambda version: None
+    ) -> str:
         """Write what the stage left into DVC's cache and ``dvc.lock``; returns its version.
+
+        ``note`` is told the version before ``dvc.lock`` is: who is killed in between runs the stage again, and no
+        version stands in the lock whose making was not noted.
 
         ``StageFailed`` where an input has changed since ``read``: the output would be filed under a wrong past.
         """
@@ -268,6 +273,7 @@ class Versions:
                     "recorded. Run again."
                 )
             entry.commit()
+            note(_hash(entry.outs[0]))
             _write_lock(entry)
             return _hash(entry.outs[0])
 

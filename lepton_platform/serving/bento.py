@@ -16,6 +16,7 @@ from lepton_platform.serving import bento_build, offline, server
 from lepton_platform.serving.bundle import MANIFEST, MODEL, version_of
 from lepton_platform.serving.manifest import FORMAT, dump, headline, tree, tree_hash
 from lepton_platform.serving.params import ServeParams
+from lepton_platform.serving.protocols import TaskApi
 from lepton_platform.serving.shipping import ship
 from lepton_platform.stage import StageFailed, StageResult
 
@@ -47,8 +48,10 @@ def bento(
     """Build the Bento in a process that runs the Bento's own code, and let it answer its own example.
 
     The manifest names the inputs by the SHA-256 of their trees and by their versions; the Bento's version is the
-    manifest's hash. ``StageFailed`` where the model's folder lacks a file or the Bento does not answer.
+    manifest's hash. ``StageFailed`` where the model's folder lacks a file, the task's ``api`` one of its names, or the
+    Bento does not answer.
     """
+    _check(api)
     inputs = {
         "contract": contract,
         "features": features,
@@ -85,6 +88,17 @@ def bento(
         metrics={"size_bytes": size, "first_answer_s": seen["seconds"]},
         metadata={"tag": f"{task}:{version}", "manifest_path": MANIFEST, "answered": seen["answer"]},
     )
+
+
+def _check(api: ModuleType) -> None:
+    """``StageFailed`` names what ``TaskApi`` wants and the module lacks: a service would miss it when it is asked."""
+    wanted = [*TaskApi.__annotations__, *(name for name in vars(TaskApi) if not name.startswith("_"))]
+    lacking = [name for name in wanted if not hasattr(api, name)]
+    if lacking:
+        raise StageFailed(
+            f"{api.__name__} lacks {', '.join(lacking)}. `TaskApi` in lepton_platform/serving/protocols.py says what "
+            "each is, and any other task's api.py is an example."
+        )
 
 
 def _stage(staged: Path, compressed: Path, modules: list[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lepton_platform.pipeline.lineage import all_versions
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import Versions, init
 from lepton_platform.settings import use_workspace
@@ -16,7 +17,8 @@ STAGE = "  {task}-raw:\n    cmd: lepton stage raw {task}\n    outs:\n    - data/
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     init(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(STAGE.format(task=task) for task in TASKS))
     for task in TASKS:
@@ -72,8 +74,7 @@ def test_recording_keeps_what_the_lock_says_of_others_and_leaves_nothing_beside_
         assert {versions.state(get_stage("raw"), task) for task in TASKS} == {"fresh"}
 
 
-def test_what_was_altered_by_hand_in_an_output_is_brought_back(workspace: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(workspace)
+def test_what_was_altered_by_hand_in_an_output_is_brought_back(workspace: Path):
     reads_a_file_of_ones_own(workspace)
     (workspace / "data" / "mine.csv").write_text("a,b")
     record(workspace, "trees")
@@ -97,3 +98,33 @@ def test_a_file_of_ones_own_that_is_not_there_is_named_with_where_it_was_looked_
             StageFailed, match=r"trees/raw reads data/mine\.csv, and there is no such file.*" + workspace.name
         ):
             versions.read_hashes(get_stage("raw"), "trees")
+
+
+def test_a_version_is_noted_before_the_lock_names_it(workspace: Path):
+    def killed(version: str) -> None:
+        noted.append(version)
+        raise KeyboardInterrupt
+
+    noted: list[str] = []
+    raw = get_stage("raw")
+    with Versions(use_workspace(workspace)) as versions:
+        with pytest.raises(KeyboardInterrupt):
+            versions.record(raw, "trees", versions.read_hashes(raw, "trees"), killed)
+        assert versions.version(raw, "trees") is None
+        assert [versions.record(raw, "trees", versions.read_hashes(raw, "trees"))] == noted
+
+
+def test_the_lock_tells_what_a_version_from_another_machine_was_made_of(workspace: Path):
+    table = workspace / "dvc.yaml"
+    clean = STAGE.format(task="trees").replace("raw", "clean") + "    deps:\n    - data/trees/raw\n"
+    table.write_text(table.read_text() + clean)
+    (workspace / "data" / "trees" / "clean").mkdir()
+    (workspace / ".lepton").mkdir()
+    settings = use_workspace(workspace)
+    with Versions(settings) as versions:
+        made = {
+            name: versions.record(get_stage(name), "trees", versions.read_hashes(get_stage(name), "trees"))
+            for name in ("raw", "clean")
+        }
+    assert all_versions(settings, "trees", {"clean": made["clean"]}) == made
+    assert all_versions(settings, "trees", {"clean": "of before"}) == {"clean": "of before"}, "the lock knows another"

@@ -18,6 +18,7 @@ from lepton_platform.serving.bundle import MANIFEST, Bundle, version_of
 from lepton_platform.serving.manifest import headline, problems, tree
 from lepton_platform.serving.store import import_bento, tag_of
 from lepton_platform.stage import StageFailed
+from lepton_platform.tasks import load_part
 from tests.serving.conftest import ROOT, make_bento
 
 BENTOML = Path(sys.executable).with_name("bentoml")
@@ -78,6 +79,15 @@ def test_a_model_without_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(conftest, "write_model", without)
     with pytest.raises(StageFailed, match=r"tokenizer\.json"):
+        make_bento(tmp_path)
+
+
+def test_an_api_without_a_name_that_the_service_needs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KIND", "from_row"):
+        monkeypatch.delattr(load_part("sentiment", "api"), name)
+    with pytest.raises(StageFailed, match=r"sentiment\.api lacks KIND, from_row"):
         make_bento(tmp_path)
 
 
