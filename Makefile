@@ -7,7 +7,7 @@ export UV_CONSTRAINT ?= $(shell python3 -m pip config list 2>/dev/null | sed -n 
 export UV_INDEX ?= $(shell python3 -m pip config get global.extra-index-url 2>/dev/null)
 export UV_INDEX_STRATEGY ?= unsafe-best-match
 
-.PHONY: help demo install lock up down bench lint types contracts unit test
+.PHONY: help demo install lock up down bench lint types contracts unit test loops
 
 help: ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -ts $$'\t'
@@ -53,7 +53,12 @@ types: install
 contracts: install
 	.venv/bin/lint-imports --no-cache
 
-unit: install
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
-test: lint types contracts unit ## Lint, types, import contracts, tests: all that CI runs
+unit: install
+	$(PYTEST) -m "not slow"
+
+test: lint types contracts unit ## Lint, types, import contracts, tests
+
+loops: install ## Whole loops on the smoke profile: kills, both faces, rehearsals, the tutorial. CI runs them too
+	$(PYTEST) -m slow

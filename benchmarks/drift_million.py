@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from benchmarks.drift import Kept, judge_of
 from benchmarks.drift_pools import split
 from benchmarks.report import Others, machine, table, write_section
+from lepton_platform.monitoring.painter import Painter
 from lepton_platform.monitoring.reference import load, save
 from lepton_platform.pipeline.served import HOUR, count_hour, window
 from lepton_platform.serving.compaction import compact_hour
@@ -30,6 +32,7 @@ from lepton_platform.settings import Settings, use_workspace
 
 TASK, TAG, HOURS, MOST = "sentiment", "sentiment:measured", 24, 1_000
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)  # the end of the day
+COMPARED = ["compared", "seconds", "peak memory, MiB", "that of the page's process beside it, MiB"]
 PROMISED_S, PROMISED_MIB, PROMISED_US = 10, 500, 50
 
 
@@ -70,38 +73,40 @@ def compare(workspace: Path, whole: bool) -> None:
     from lepton_platform.monitoring.signals import Signals
     from lepton_platform.tasks import load_part
 
-    settings, known = use_workspace(workspace), load(workspace / "reference")
-    begun, params, part = (
-        time.perf_counter(),
-        check.DriftParams.model_validate({"max_rows": MOST}),
-        load_part(TASK, "drift"),
-    )
-    found = window(settings, TASK, NOW - timedelta(hours=HOURS), TAG, MOST)
-    assert found is not None
-    if whole:
-        out = workspace / "out"
-        result = check.drift(
-            known=known,
-            window=found,
-            part=part,  # pyright: ignore[reportArgumentType]
-            params=params,
-            downloads=settings.cache_dir,
-            out=out,
-            at=NOW,
-            workspace=workspace / "evidently",
-        )
-        signals = result.signals
-    else:
-        inputs, answers = part.cheap(found.sample), part.answers(found.sample)
-        pairs = ((known.inputs, inputs), (known.answers, answers))
-        signals = tuple(
-            one for r, s in pairs for one in check.judged(r, Signals(s.numbers, s.classes), found.counted, params)
-        )
-    seconds = time.perf_counter() - begun
-    # not `ru_maxrss`: that of a child begins with what its parent had
-    peak = int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
+    settings, part = use_workspace(workspace), load_part(TASK, "drift")
+    params, beside = check.DriftParams.model_validate({"max_rows": MOST}), 0.0
+    begun = time.perf_counter()
+    with Painter() if whole else nullcontext() as painter:
+        known = load(workspace / "reference")
+        found = window(settings, TASK, NOW - timedelta(hours=HOURS), TAG, MOST)
+        assert found is not None
+        if painter is not None:
+            signals = check.drift(
+                known=known,
+                window=found,
+                part=part,  # pyright: ignore[reportArgumentType]
+                params=params,
+                downloads=settings.cache_dir,
+                out=workspace / "out",
+                at=NOW,
+                workspace=workspace / "evidently",
+                painter=painter,
+            ).signals
+            beside = peak_mib(painter.pid)
+        else:
+            inputs, answers = part.cheap(found.sample), part.answers(found.sample)
+            pairs = ((known.inputs, inputs), (known.answers, answers))
+            signals = tuple(
+                one for r, s in pairs for one in check.judged(r, Signals(s.numbers, s.classes), found.counted, params)
+            )
+    seconds, mib = time.perf_counter() - begun, peak_mib(os.getpid())
     rows = {one.name: one.rows for one in signals}
-    print(json.dumps({"seconds": seconds, "mib": peak, "served": found.n_served, "rows": rows}))
+    print(json.dumps({"seconds": seconds, "mib": mib, "beside": beside, "served": found.n_served, "rows": rows}))
+
+
+def peak_mib(pid: int) -> float:
+    """Not ``ru_maxrss``: that of a child begins with what its parent had."""
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
 
 
 def child(workspace: Path, *words: str) -> dict:
@@ -141,7 +146,7 @@ def measure(source: Settings, workspace: Path, rows: int) -> str:
         ["(compacting it)", each["compacting"]],
     ]
     cells = [
-        [name, f"{one['seconds']:.1f}", f"{one['mib']:.0f}"]
+        [name, f"{one['seconds']:.1f}", f"{one['mib']:.0f}", f"{one['beside']:.0f}" if one["beside"] else "–"]
         for name, one in (
             ("hours counted when they were compacted, the last one now", warm),
             ("nothing counted or compacted before", cold),
@@ -152,7 +157,7 @@ def measure(source: Settings, workspace: Path, rows: int) -> str:
     return (
         f"{machine()} {others.words([])}\n\n{warm['served']:,} predictions, {size:,} MiB of log. Promised: "
         f"{PROMISED_S} s, {PROMISED_MIB} MiB, {PROMISED_US} µs a prediction. A counted hour is {kept:.0f} KiB.\n\n"
-        f"{table(['compared', 'seconds', 'peak memory, MiB'], cells)}\n\n{table(['CPU', 'µs a prediction'], costs)}\n\n"
+        f"{table(COMPARED, cells)}\n\n{table(['CPU', 'µs a prediction'], costs)}\n\n"
         f"Rows that each distance of the whole check is from: {told}."
     )
 

@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp
 from starlette.types import Scope as ASGIScope
 
 from lepton_platform.gateway.access import Access, challenge, own_page
@@ -23,17 +22,17 @@ from lepton_platform.gateway.loop import Loop
 from lepton_platform.gateway.metrics import Metrics
 from lepton_platform.gateway.openapi import describe
 from lepton_platform.gateway.page import page_routes
-from lepton_platform.gateway.predict_route import ROUTE, PredictRoute, read_headers, told
+from lepton_platform.gateway.predict_route import READ, ROUTE, PredictRoute, told
 from lepton_platform.gateway.routing import Table, Target
 from lepton_platform.gateway.seeing import Seeing
 from lepton_platform.gateway.streaming import StreamProxy
-from lepton_platform.gateway.upstream import Answer, Upstream
+from lepton_platform.gateway.upstream import Upstream
 from lepton_platform.gateway.workers import About, Workers
 from lepton_platform.pipeline.trace import UnknownPrediction
-from lepton_platform.serving.body import check_length, read_body
+from lepton_platform.serving.body import check_length, read_body, read_headers
 from lepton_platform.serving.jsonbody import shown
 from lepton_platform.serving.rejected import Rejected, malformed, overloaded
-from lepton_platform.serving.replies import refusal, rejected_for, reply
+from lepton_platform.serving.replies import Answer, refusal, rejected_for, reply
 from lepton_platform.stage import StageFailed
 
 MOST_REQUESTS = 1024  # answered at a time, over all tasks; each worker has its own, lower bound
@@ -117,7 +116,9 @@ class Gateway:
         with self.counted() as hold:
             body = await self._body(request, about.max_feedback_bytes, hold)
             return _passed_on(
-                await self.forwarding.ask(task, "POST", "/feedback", told(read_headers(request.headers.raw)), body)
+                await self.forwarding.ask(
+                    task, "POST", "/feedback", told(read_headers(request.headers.raw, READ)), body
+                )
             )
 
     async def schema(self, request: Request) -> Response:
@@ -271,7 +272,7 @@ async def _answered_before(_: Request) -> Response:
     raise HTTPException(404)  # what is asked here, `PredictRoute` answers
 
 
-def create_app(gateway: Gateway) -> ASGIApp:
+def create_app(gateway: Gateway) -> PredictRoute:
     def get(path: str, route: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, gateway.guarded(path, route), methods=["GET"])
 

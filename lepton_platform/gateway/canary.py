@@ -3,22 +3,20 @@
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from lepton_platform.gateway.agreement import pair
+from lepton_platform.gateway.labelled import Agreed, Labelled
 from lepton_platform.gateway.observed import Observed
-from lepton_platform.gateway.ramp import Quality, judge
+from lepton_platform.gateway.ramp import expected_disagreement, judge
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.pipeline.operate import rollout_params
 from lepton_platform.serving.deployments import Deployment
-from lepton_platform.serving.log_reader import FEEDBACK, find, hours, read_rows
 from lepton_platform.serving.rollouts import Rollout, Rollouts
 from lepton_platform.settings import Settings
 
 WHO = "ramp"
-RIGHT = 0.5  # agreement with what people said from which an answer counts as right: of boxes, half
-QUALITY_S = 15.0  # between two looks at what people said
+SAID_S = 15.0  # between two looks at what people said
 logger = logging.getLogger("lepton.supervisor")
 
 
@@ -29,7 +27,8 @@ class Judging:
         self.settings, self.rollouts = settings, rollouts
         self._seen: dict[int, Observed] = {}  # of every deployment, since the step of its task's canary began
         self._steps: dict[int, Rollout] = {}
-        self._quality: dict[int, tuple[float, tuple[Quality, Quality]]] = {}
+        self._labelled = Labelled(settings.predictions_dir)
+        self._agreed: dict[int, tuple[float, tuple[Agreed, Agreed]]] = {}
 
     def percent(self, deployment: int) -> float:
         found = self._steps.get(deployment)
@@ -65,7 +64,8 @@ class Judging:
         mine = self._seen.setdefault(canary.id, Observed())
         usual = self._seen.get(champion.id, Observed()) if champion else Observed()
         over = rollout.elapsed_s() >= rollout.every_s
-        verdict = judge(mine, usual, limits, step_over=over, quality=self._said(canary, champion))
+        said, expected = self._said(canary, champion), expected_disagreement(canary.comparison)
+        verdict = judge(mine, usual, limits, step_over=over, said=said, expected=expected)
         if verdict.what == "wait":
             return
         told: dict[str, Any] = {"who": WHO, "details": {"canary": _shown(mine), "champion": _shown(usual)}}
@@ -88,34 +88,16 @@ class Judging:
 
         threading.Thread(target=tell, name="alert", daemon=True).start()
 
-    def _said(self, canary: Deployment, champion: Deployment | None) -> tuple[Quality, Quality] | None:
-        """What people said of both since the canary began, looked up every ``QUALITY_S``."""
+    def _said(self, canary: Deployment, champion: Deployment | None) -> tuple[Agreed, Agreed] | None:
+        """How far both agree with what people said since the canary began, looked up every ``SAID_S``."""
         if champion is None:
             return None
-        looked, found = self._quality.get(canary.id, (-QUALITY_S, None))
-        if found is None or time.monotonic() - looked >= QUALITY_S:
-            rows = quality(self.settings, canary.task, datetime.fromisoformat(canary.created_at))
-            found = rows.get(str(canary.id), Quality()), rows.get(str(champion.id), Quality())
-            self._quality = {canary.id: (time.monotonic(), found)}
+        looked, found = self._agreed.get(canary.id, (-SAID_S, None))
+        if found is None or time.monotonic() - looked >= SAID_S:
+            told = self._labelled.of(canary.task, datetime.fromisoformat(canary.created_at), "deployment")
+            found = told.get(str(canary.id), Agreed()), told.get(str(champion.id), Agreed())
+            self._agreed[canary.id] = time.monotonic(), found
         return found
-
-
-def quality(settings: Settings, task: str, since: datetime) -> dict[str, Quality]:
-    """By deployment: answers given since then that people said the truth of, the last word of each."""
-    folder, first = settings.predictions_dir, since.astimezone(UTC).strftime("%Y-%m-%dT%H")
-    words: dict[str, dict[str, Any]] = {}
-    for hour in hours(folder, task):
-        if hour >= first:
-            words |= {row["prediction_id"]: row for row in read_rows(folder, task, hour, FEEDBACK)}
-    found: dict[str, Quality] = {}
-    for identifier, truth in words.items():
-        row = find(folder, task, identifier)
-        if row is None or datetime.fromisoformat(row["at"]) < since:
-            continue
-        before = found.get(row["deployment"], Quality())
-        right = before.right + (pair(row, truth) >= RIGHT)
-        found[row["deployment"]] = Quality(right, before.labelled + 1)
-    return found
 
 
 def _shown(seen: Observed) -> dict[str, Any]:

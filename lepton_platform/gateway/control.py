@@ -15,6 +15,8 @@ from pathlib import Path
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
+# Feast exports these where it is imported: figures then go to a folder of a process that the services outlive
+_SHARED_METRICS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
 _SAME_S = 2.0  # the clock may be set while a process lives; pids are not used again so soon
 
 
@@ -49,7 +51,7 @@ def start_services(settings: Settings, port: int | None = None) -> Started:
         process = subprocess.Popen(
             command,
             pass_fds=(listening.fileno(),),
-            env={**os.environ, "LEPTON_WORKSPACE": str(settings.workspace)},
+            env=_environment(settings),
             cwd=settings.workspace,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -57,6 +59,11 @@ def start_services(settings: Settings, port: int | None = None) -> Started:
             start_new_session=True,
         )
     return Started(process.pid, f"http://{settings.host}:{bound}", log)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in _SHARED_METRICS}
+    return {**kept, "LEPTON_WORKSPACE": str(settings.workspace)}
 
 
 def bind(host: str, port: int, variable: str) -> socket.socket:

@@ -11,12 +11,13 @@ import random
 import time
 from collections.abc import Mapping
 
-from lepton_platform.gateway.agreement import agreement
 from lepton_platform.gateway.observed import Observed
 from lepton_platform.gateway.routing import Route, Target, draw
-from lepton_platform.gateway.upstream import Answer, Unreachable, Upstream
+from lepton_platform.gateway.upstream import Unreachable, Upstream
 from lepton_platform.gateway.workers import Workers
+from lepton_platform.serving.agreement import agreement
 from lepton_platform.serving.rejected import Rejected, overloaded
+from lepton_platform.serving.replies import Answer
 
 REQUEST_S = 60.0  # for everything; longer than any worker lets a request wait
 CANARY_S = 20.0  # a canary that takes longer has failed

@@ -10,10 +10,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_platform.gateway.labelled import Labelled, Right
+from lepton_platform.gateway.labelled import DAYS, Agreed, Labelled
 from lepton_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,14 +52,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class TaskState:
-    """``quality``: by Bento tag, of the answers that people said the truth of; ``served``: the last verdict on it.
-
-    ``serving_since``: seconds since 1970.
+    """``served``: the last verdict on the served quality, from its book; ``agreed``: by Bento tag, how far answers agree
+    with what people said. ``serving_since``: seconds since 1970.
     """
 
     drift: Drift | None = None
-    quality: Mapping[str, Right] = field(default_factory=dict)
     served: "ServedQuality | None" = None
+    agreed: Mapping[str, Agreed] = field(default_factory=dict)
     retrain: "RetrainRequest | None" = None
     serving_since: float | None = None
 
@@ -79,7 +79,7 @@ class Loop:
         self.settings = settings
         self.state = State()
         self._labelled = Labelled(settings.predictions_dir)
-        self._quality: dict[str, Mapping[str, Right]] = {}
+        self._agreed: dict[str, Mapping[str, Agreed]] = {}
         self._labels_at = -LABELS_S
         self._read_at = -KEPT_S
         self._reading = asyncio.Lock()
@@ -121,8 +121,8 @@ class Loop:
         states = {
             task: TaskState(
                 read_drift(self.settings.path("reports", task, "drift", "result.json")),
-                self._quality.get(task, {}),
                 next(iter(judged.of(task, 1)), None),
+                self._agreed.get(task, {}),
                 book.last(task),
                 since.get(task),
             )
@@ -134,9 +134,10 @@ class Loop:
         if time.monotonic() - self._labels_at < LABELS_S:
             return
         self._labels_at = time.monotonic()
+        since = datetime.now(UTC) - timedelta(days=DAYS)
         for task in tasks:
             try:
-                self._quality[task] = self._labelled.of(task)
+                self._agreed[task] = self._labelled.of(task, since)
             except OSError as error:  # an hour is being swept
                 logger.warning("the feedback of %s cannot be read: %s", task, error)
 
@@ -173,6 +174,4 @@ def _signal(told: Mapping[str, Any]) -> Signal | None:
 
 
 def _seconds(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()

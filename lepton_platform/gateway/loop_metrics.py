@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def families(state: State) -> "Iterator[Metric]":
     """Drift, quality, alerts and requests of every task. What is not known has no series."""
     yield from _drift(state)
-    yield from _quality(state)
     yield from _served(state)
+    yield from _agreed(state)
     yield from _asked(state)
     yield _one("lepton_state_read_timestamp_seconds", "When the loop's state was read last.", state.read_at)
 
@@ -41,27 +41,8 @@ def _drift(state: State) -> "Iterator[Metric]":
     yield from (verdict, checked, rows, distance, threshold)
 
 
-def _quality(state: State) -> "Iterator[Metric]":
-    from lepton_platform.gateway.labelled import interval
-
-    names = {
-        "": "Share of the labelled answers that were right.",
-        "_low": "The lower end of its 95 % interval.",
-        "_high": "The upper end of its 95 % interval.",
-        "_labelled": "Answers of the last days that people said the truth of.",
-    }
-    told = {name: _gauge(f"lepton_quality{name}", text, "task", "model") for name, text in names.items()}
-    for task, found in state.tasks.items():
-        for tag, right in found.quality.items():
-            low, high = interval(right)
-            values = (right.right / right.labelled, low, high, right.labelled)
-            for family, value in zip(told.values(), values, strict=True):
-                family.add_metric([task, tag], value)
-    yield from told.values()
-
-
 def _served(state: State) -> "Iterator[Metric]":
-    """By the task's own figure (accuracy, AP50, word accuracy), as the check that nobody is worse than tested has it."""
+    """The served quality by the task's own figure (accuracy, AP50, word accuracy), as its check wrote it into the book."""
     verdict = _gauge("lepton_served_quality_verdict", "1 at the last check's verdict on quality.", "task", "state")
     checked = _gauge("lepton_served_quality_checked_timestamp_seconds", "As of when quality was judged last.", "task")
     labels = ("task", "model", "figure")
@@ -82,6 +63,22 @@ def _served(state: State) -> "Iterator[Metric]":
             if getattr(found, name) is not None:
                 family.add_metric([task, found.model, found.name], getattr(found, name))
     yield from (verdict, checked, *figures.values())
+
+
+def _agreed(state: State) -> "Iterator[Metric]":
+    """The quick figure beside it: how far answers of the last days agree with what people said."""
+    names = {
+        "lepton_label_agreement": "How far labelled answers agree with what people said; of labels, the share right.",
+        "lepton_label_agreement_low": "The lower end of its 95 % interval.",
+        "lepton_label_agreement_high": "The upper end of its 95 % interval.",
+        "lepton_labelled_answers": "Answers of the last days that people said the truth of.",
+    }
+    told = [_gauge(name, text, "task", "model") for name, text in names.items()]
+    for task, state_of in state.tasks.items():
+        for tag, found in state_of.agreed.items():
+            for family, value in zip(told, (found.share, *found.interval(), found.labelled), strict=True):
+                family.add_metric([task, tag], value)
+    yield from told
 
 
 def _asked(state: State) -> "Iterator[Metric]":

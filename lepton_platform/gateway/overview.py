@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lepton_platform.gateway.gpus import Gpu
-from lepton_platform.gateway.labelled import Right, interval
+from lepton_platform.gateway.labelled import Agreed
 from lepton_platform.gateway.loop import Drift, State, TaskState
 from lepton_platform.gateway.routing import Route, Table, Target
 from lepton_platform.gateway.samples import Samples, quantiles
@@ -103,7 +103,7 @@ def _loop(task: str, state: State) -> Json:
         "serving_since": _time(found.serving_since),
         "drift": None if found.drift is None else _drift(found.drift),
         "served_quality": None if found.served is None else found.served.as_dict(),
-        "quality": [_quality(tag, right) for tag, right in sorted(found.quality.items())],
+        "label_agreement": [_agreed(tag, agreed) for tag, agreed in sorted(found.agreed.items())],
         "retrain": None
         if asked is None
         else {"reason": asked.reason, "requested_at": _time(asked.requested_at.timestamp()), "state": asked.state},
@@ -114,9 +114,9 @@ def _drift(found: Drift) -> Json:
     return {**asdict(found), "checked_at": _time(found.checked_at)}
 
 
-def _quality(tag: str, found: Right) -> Json:
-    low, high = interval(found)
-    return {"model": tag, **asdict(found), "share": found.right / found.labelled, "low": low, "high": high}
+def _agreed(tag: str, found: Agreed) -> Json:
+    low, high = found.interval()
+    return {"model": tag, **asdict(found), "share": found.share, "low": low, "high": high}
 
 
 def _machine(now: Samples, since: Samples, seconds: float, cards: Sequence[Gpu]) -> Json:

@@ -29,6 +29,8 @@ FILES = (
     "icon.svg",
     "inputs.js",
     "lineage.js",
+    "live.js",
+    "live_samples.js",
     "overview.css",
     "overview.js",
     "overview_task.js",

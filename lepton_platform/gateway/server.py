@@ -6,6 +6,7 @@ its output every second. Its input's end is its own.
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -62,7 +63,7 @@ async def _report(gateway: Gateway) -> None:
 def server(gateway: Gateway) -> Any:
     import uvicorn
 
-    from lepton_platform.serving.connection import Bounded
+    from lepton_platform.gateway.front import Front
     from lepton_platform.serving.stream_route import READ_BYTES
 
     class Server(uvicorn.Server):
@@ -74,9 +75,11 @@ def server(gateway: Gateway) -> Any:
             await super().shutdown(sockets)
             self._reporting.cancel()
 
+    app = create_app(gateway)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
-    options |= {"http": Bounded, "ws": "websockets-sansio", "ws_per_message_deflate": False, "ws_max_size": READ_BYTES}
-    return Server(uvicorn.Config(create_app(gateway), timeout_graceful_shutdown=DRAIN_S, backlog=1024, **options))
+    options |= {"http": functools.partial(Front, app), "ws": "websockets-sansio"}
+    options |= {"ws_per_message_deflate": False, "ws_max_size": READ_BYTES}
+    return Server(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, backlog=1024, **options))
 
 
 def main() -> None:

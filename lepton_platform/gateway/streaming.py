@@ -1,6 +1,10 @@
 """A WebSocket through the gateway: opened to the champion first, then messages go both ways until one side ends.
 
 A stream stays with the worker that it began with; it is not begun again elsewhere, for what was sent is not kept.
+
+A browser lets no page set a header of a WebSocket's request but the subprotocols that it offers (RFC 6455, §11.3.4), so
+a page's key may come among these: ``lepton.stream`` and ``lepton.key.`` with the key behind it. The first is accepted; the
+second is never said back.
 """
 
 import asyncio
@@ -8,6 +12,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lepton_platform.gateway.access import challenge
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from lepton_platform.gateway.app import Gateway
 
 ROUTE = f"/v1/{{task}}{STREAM}"
+PROTOCOL, KEY_OFFERED = "lepton.stream", "lepton.key."
 _FAULT = 1011
 _STATUSES = {1000: 200, **{code: status for status, code in CODES.items()}}
 
@@ -35,7 +41,7 @@ class StreamProxy:
         """Whatever happens, it is told to the client as far as there is one, and counted."""
         started, task = time.perf_counter(), socket.path_params["task"]
         try:
-            self.gateway.allow(socket, "predict")
+            self.gateway.check({**socket.scope, "headers": with_key(socket.scope)}, socket.headers, "predict")
             _check_origin(socket)
             with self.gateway.counted():
                 status = await self._pass(socket, task)
@@ -66,8 +72,14 @@ class StreamProxy:
         except (aiohttp.ClientError, OSError):
             raise overloaded(f"{task} is starting.") from None
         async with worker:
-            await socket.accept()
+            await socket.accept(PROTOCOL if PROTOCOL in socket.scope.get("subprotocols", ()) else None)
             return await _both_ways(socket, worker)
+
+
+def with_key(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The headers, with a key that came among the subprotocols where a program would have put it."""
+    offered = [name[len(KEY_OFFERED) :] for name in scope.get("subprotocols", ()) if name.startswith(KEY_OFFERED)]
+    return [*scope["headers"], *((b"x-api-key", key.encode("latin-1", "replace")) for key in offered)]
 
 
 def _check_origin(socket: WebSocket) -> None:

@@ -1,19 +1,25 @@
-"""The gateway's connections to the workers: HTTP/1.1 over Unix sockets that nobody else can open.
+"""The gateway's connections to the workers, over Unix sockets that nobody else can open: a link, or HTTP/1.1.
 
-The least that such a client can be: one request at a time on a connection, which is kept for the next; the parser is the
+Predictions go over the link (``link.py``) where the worker has one and where their body is no large one. All else, and
+what comes before there is a link, goes over HTTP; so does everything to a worker whose Bento is older than the link.
+
+Its client is the least that one can be: one request at a time on a connection, which is kept for the next; the parser is the
 one that uvicorn reads requests with. With aiohttp's client a request cost the gateway 0.21 ms of CPU time, with this 0.10.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 
+from lepton_platform.gateway.link import Link, NoLink
 from lepton_platform.gateway.routing import Target
+from lepton_platform.serving.frames import MOST_REQUEST_BYTES
+from lepton_platform.serving.replies import Answer
 
 if TYPE_CHECKING:
     import aiohttp
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 KEEP_ALIVE_S = 4.0  # shorter than uvicorn's 5 s: the gateway lets go first, and no request meets a closing door
 CONNECT_S = 2.0
 TOGETHER_BYTES = 65_536  # head and body are copied into one write up to here
+logger = logging.getLogger("lepton.gateway")
 _PASSED_ON = frozenset({b"content-type", b"retry-after", b"x-prediction-id", b"x-model", b"allow"})
 
 
@@ -30,15 +37,6 @@ class Unreachable(Exception):
     def __init__(self, message: str, gone: bool) -> None:
         super().__init__(message)
         self.gone = gone
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a worker answered, whole. ``headers``: those that are passed on, as ASGI has them."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
 
 
 class _Connection(asyncio.Protocol):
@@ -107,6 +105,7 @@ class Upstream:
     def __init__(self) -> None:
         self._idle: dict[str, deque[_Connection]] = {}
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._links: dict[str, Link | None] = {}  # by socket; ``None``: there is none, or none yet
 
     def session(self, target: Target) -> "aiohttp.ClientSession":
         """For WebSockets."""
@@ -123,6 +122,12 @@ class Upstream:
         self, target: Target, method: str, path: str, headers: Mapping[str, str], body: bytes, within_s: float
     ) -> Answer:
         """``Unreachable`` where no answer came within so many seconds."""
+        if path == "/predict" and len(body) <= MOST_REQUEST_BYTES and (link := self._link(target)) is not None:
+            try:
+                status, told, content = await link.ask(headers, body, within_s)
+            except OSError as error:
+                raise _unreachable(target, error) from None
+            return Answer(status, [header for header in told if header[0] in _PASSED_ON], content)
         named = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{method} {path} HTTP/1.1\r\nHost: worker\r\n{named}Content-Length: {len(body)}\r\n\r\n"
         connection: _Connection | None = None
@@ -133,7 +138,7 @@ class Upstream:
                 answer = await connection.ask(head.encode("latin-1"), body)
                 whole = True
         except OSError as error:
-            raise Unreachable(f"{target.tag}: {error!r}", not isinstance(error, TimeoutError)) from None
+            raise _unreachable(target, error) from None
         finally:
             if connection is not None and not whole:
                 connection.close()
@@ -141,6 +146,30 @@ class Upstream:
         if connection.open:
             self._keep(target, connection)
         return answer
+
+    def _link(self, target: Target) -> Link | None:
+        """The link to a worker, if there is one; the first who asks has it made, and does not wait for it."""
+        if target.socket not in self._links:
+            self._links[target.socket] = None
+            _beside(self._make_link(target))
+        return self._links[target.socket]
+
+    async def _make_link(self, target: Target) -> None:
+        try:
+            link = await Link.to(target.socket, self._unlinked)
+        except NoLink:
+            logger.info("%s is asked over HTTP: its Bento's code has no link", target.tag)
+        except OSError:
+            self._links.pop(target.socket, None)  # the next one tries again
+        else:
+            if link.open and target.socket in self._links:
+                self._links[target.socket] = link
+            else:  # it is wanted no more
+                link.finish()
+
+    def _unlinked(self, lost: Link) -> None:
+        for name in [name for name, link in self._links.items() if link is lost]:
+            del self._links[name]
 
     def _kept(self, target: Target) -> _Connection | None:
         """The one that was used last, so that those that are not needed grow old."""
@@ -170,9 +199,10 @@ class Upstream:
             for connection in self._idle.pop(name):
                 connection.close()
         for name in set(self._sessions) - kept:
-            task = asyncio.get_running_loop().create_task(self._sessions.pop(name).close())
-            _closing.add(task)
-            task.add_done_callback(_closing.discard)
+            _beside(self._sessions.pop(name).close())
+        for name in set(self._links) - kept:
+            if (link := self._links.pop(name)) is not None:
+                link.finish()
 
     async def close(self) -> None:
         for session in self._sessions.values():
@@ -181,4 +211,14 @@ class Upstream:
         self.forget(set())
 
 
-_closing: set["asyncio.Task[None]"] = set()  # a task that nobody holds may be collected before it has run
+def _unreachable(target: Target, error: OSError) -> Unreachable:
+    return Unreachable(f"{target.tag}: {error!r}", not isinstance(error, TimeoutError))
+
+
+_tasks: set["asyncio.Task[None]"] = set()  # one that nobody holds may be collected before it has run
+
+
+def _beside(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)

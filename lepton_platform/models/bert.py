@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lepton_platform.models.bert_graph import fits
 from lepton_platform.models.transformer import Transformer, TransformerSizes
 from lepton_platform.stage import StageFailed
 
@@ -23,16 +24,6 @@ _LAYER = {  # ours → BERT's, below encoder.layer.<n>
     "narrow": "output.dense",
     "feed_norm": "output.LayerNorm",
 }
-
-
-def fits(folder: Path) -> bool:
-    """Is the network of ``folder`` one that the Lepton Transformer can be?"""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return (
-        config.get("model_type") == "bert"
-        and config.get("hidden_act") == "gelu"
-        and config.get("position_embedding_type", "absolute") == "absolute"
-    )
 
 
 def bert_sizes(folder: Path, dropout: float, attention_dropout: float) -> TransformerSizes:

@@ -76,7 +76,7 @@ class TextEncoder:
         vectors_ND = np.empty((len(ids), self.width), dtype=np.float32)
         done = 0
         with one_thread_a_batch(), ThreadPoolExecutor(cores() if self.device == "cpu" else 1) as pool:
-            for rows, vectors_BD in pool.map(lambda rows: (rows, self._pooled(ids, rows)), _batches(ids, batch)):
+            for rows, vectors_BD in pool.map(lambda rows: (rows, self._pooled(ids, rows)), batches(ids, batch)):
                 vectors_ND[rows] = vectors_BD
                 done += len(rows)
                 if progress is not None:
@@ -86,7 +86,7 @@ class TextEncoder:
     def _pooled(self, ids: Sequence[NDArray[np.int32]], rows: list[int]) -> NDArray[np.float32]:
         """The embeddings (B, width) of these rows."""
         torch = _torch()
-        tokens_BT, mask_BT = _padded([ids[row] for row in rows])
+        tokens_BT, mask_BT = padded([ids[row] for row in rows])
         with torch.inference_mode():
             tokens = torch.from_numpy(tokens_BT).to(self.device)
             mask = torch.from_numpy(mask_BT).to(self.device)
@@ -103,16 +103,18 @@ def _network(folder: Path) -> "Module":
     The family of BERT is the Lepton Transformer, the very network that training starts from; others are transformers'
     own, whose import costs more than a thousand short texts.
     """
-    from lepton_platform.models import bert
+    from lepton_platform.models.bert_graph import fits
     from lepton_platform.models.transformer import Transformer
 
-    if not bert.fits(folder):
+    if not fits(folder):
         from transformers import AutoModel
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # of loading weights
         # safetensors only, and no code that comes with the weights
         return AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    from lepton_platform.models import bert
+
     with _torch().random.fork_rng(devices=[]):  # its first values are thrown away: nobody else's draws move
         network = Transformer(bert.bert_sizes(folder, 0.0, 0.0))
     bert.load_bert(network, folder)
@@ -134,14 +136,14 @@ def embed(
     return encoder(texts, batch=batch, progress=progress)
 
 
-def _batches(ids: Sequence[NDArray[np.int32]], batch: int) -> Iterator[list[int]]:
+def batches(ids: Sequence[NDArray[np.int32]], batch: int) -> Iterator[list[int]]:
     """The rows in batches of like length; ties in the order of the texts."""
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for start in range(0, len(order), batch):
         yield order[start : start + batch]
 
 
-def _padded(ids: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def padded(ids: Sequence[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Tokens and mask (B, T), T the longest: 1 where there is a token, 0 where there is padding."""
     tokens_BT = np.zeros((len(ids), max(map(len, ids))), dtype=np.int64)
     mask_BT = np.zeros_like(tokens_BT)

@@ -5,7 +5,7 @@ Importing this module is cheap: torch comes with the first network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
+    from lepton_platform.models.settled import Settled
     from lepton_platform.models.text_network import TextNetwork
 
 Config = Mapping[str, Any]
@@ -140,6 +141,14 @@ class TextClassifier(Labelling):
             }
 
         return batch(2, 3), batch(3, 8)
+
+    def settled(self, network: TextNetwork, frozen: Collection[str]) -> Settled | None:
+        """See ``Learner.settled``: where all of the encoder is frozen, it says once what a text's vector is."""
+        from lepton_platform.models.settled import Settled
+        from lepton_platform.models.text_network import FromVectors
+
+        whole = all(name in frozen for name, _ in network.named_parameters() if name.startswith("encoder."))
+        return Settled(network.pooled, FromVectors(network)) if whole else None
 
     def depths(self, network: TextNetwork) -> dict[str, int]:
         """0 the head, 1 the encoder's last layer …, the embeddings highest."""

@@ -28,5 +28,20 @@ class TextNetwork(nn.Module):
         """The text's vector (B, D)."""
         return mean_of_real(self.encoder(input_ids, attention_mask), attention_mask)
 
+    def scores(self, vectors: Tensor) -> Tensor:
+        """Logits (B, C) float32 of vectors (B, D)."""
+        return self.head(self.dropout(vectors)).to(torch.float32)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.head(self.dropout(self.pooled(input_ids, attention_mask))).to(torch.float32)
+        return self.scores(self.pooled(input_ids, attention_mask))
+
+
+class FromVectors(nn.Module):
+    """The network after its encoder: ``vectors`` (B, D) → logits (B, C) float32."""
+
+    def __init__(self, whole: TextNetwork) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return self.whole.scores(vectors)

@@ -75,7 +75,7 @@ def save(by_model: Mapping[str, Counted], path: Path, stamp: str) -> None:
 def load(path: Path, stamp: str, most: int) -> dict[str, Counted] | None:
     """By the model's tag; ``None`` where there is no such file, or one of another stamp."""
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()  # `read_table` imports what reads folders, too
     except (OSError, pa.ArrowException):
         return None
     if (table.schema.metadata or {}).get(b"stamp") != stamp.encode():

@@ -8,7 +8,9 @@ Where sketches have counted more rows of a signal than the sample has, the dista
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from lepton_platform.monitoring import calibration, distances
-from lepton_platform.monitoring.evidently_report import KS, TV, DriftReport, Pair
+from lepton_platform.monitoring.evidently_report import KS, TV, Pair
+from lepton_platform.monitoring.painter import Painter, Place
 from lepton_platform.monitoring.reference import DriftPart, Reference, References
 from lepton_platform.monitoring.sampling import by_hash_of_id
 from lepton_platform.monitoring.signals import Signals
@@ -27,6 +30,7 @@ from lepton_platform.stage import Params
 
 KEPT_REPORTS = 200  # eight days of hourly checks, some 0.7 MB each
 ABOUT = "What is served compared with what was trained on."
+logger = logging.getLogger("lepton.drift")
 
 
 class DriftParams(Params):
@@ -105,35 +109,37 @@ def drift(
     workspace: Path | None = None,
     project: str = "drift",
     metadata: Mapping[str, str] | None = None,
+    painter: Painter | None = None,
 ) -> DriftResult:
     """Compare what was served with what was trained on.
 
     ``known``: of the model that served. ``window.sample``: rows of the prediction log, with ``id``, the task's input
     columns, ``label`` and ``score``. ``out``: a folder for report.html, report.json and result.json. ``at``: the
-    window's time. ``workspace``: Evidently's, to which the report is added under ``project``.
+    window's time. ``workspace``: Evidently's, to which the report is added under ``project``. ``painter``: draws it; one
+    of the check's own otherwise.
     """
     sample = by_hash_of_id(window.sample, params.max_rows)
     n_reference, n_answers = len(known.inputs), len(known.answers)
     counted = DriftResult("not_judged", "", window.n_served, sample.num_rows, n_reference, n_answers)
     if why := _too_few(known, sample.num_rows, params):
         return _written(replace(counted, why=why), out)
-    parts = [(known.inputs, known.inputs.watched(part.inputs(sample, downloads)))]
-    parts.append((known.answers, part.answers(sample)))
-    found = [one for reference, signals in parts for one in judged(reference, signals, window.counted, params)]
-    result = _verdict(counted, found)
-    if not _judges(known.answers, sample.num_rows):
-        few = f" The answers were not judged: there are {n_answers} held-out rows to compare them with."
-        result = replace(result, why=result.why + few)
-    pairs = [_pair(reference, signals, found) for reference, signals in parts]
-    told = _metadata(result, metadata or {})
-    report = DriftReport([pair for pair in pairs if pair.thresholds], at=at, metadata=told)
-    html, as_json = out / "report.html", out / "report.json"
-    report.write(html, as_json, told.get("rows", ""))
-    saved = None
-    if workspace is not None:
-        name = f"{result.state}: {_rows(result)}"
-        saved = report.save(workspace, project, name=name, description=ABOUT, keep=KEPT_REPORTS)
-    return _written(replace(result, html=str(html), json=str(as_json), report_id=saved), out)
+    with nullcontext(painter) if painter is not None else Painter() as drawing:  # it gets ready meanwhile
+        parts = [(known.inputs, known.inputs.watched(part.inputs(sample, downloads)))]
+        parts.append((known.answers, part.answers(sample)))
+        found = [one for reference, signals in parts for one in judged(reference, signals, window.counted, params)]
+        result = _verdict(counted, found)
+        if not _judges(known.answers, sample.num_rows):
+            few = f" The answers were not judged: there are {n_answers} held-out rows to compare them with."
+            result = replace(result, why=result.why + few)
+        pairs = [_pair(reference, signals, found) for reference, signals in parts]
+        told = _metadata(result, metadata or {})
+        place = _place(result, out, workspace, project, told.get("rows", ""))
+        try:
+            saved = drawing.draw([pair for pair in pairs if pair.thresholds], place, at=at, metadata=told)
+        except OSError as error:  # a verdict without a page is one all the same
+            logger.warning("%s", error)
+            return _written(result, out)
+    return _written(replace(result, html=place.html, json=place.json, report_id=saved), out)
 
 
 def judged(known: Reference, current: Signals, counted: Sketches, params: DriftParams) -> Iterator[SignalDrift]:
@@ -187,6 +193,14 @@ def _metadata(result: DriftResult, more: Mapping[str, str]) -> dict[str, str]:
         also = f"; distances by sketches: {', '.join(counted)}" if counted else ""
         told["rows"] = f"The charts show {result.n_current:,} of {result.n_served:,} rows{also}."
     return {**more, **told}
+
+
+def _place(result: DriftResult, out: Path, workspace: Path | None, project: str, note: str) -> Place:
+    html, as_json = str(out / "report.html"), str(out / "report.json")
+    if workspace is None:
+        return Place(html, as_json, note)
+    name = f"{result.state}: {_rows(result)}"
+    return Place(html, as_json, note, str(workspace), project, name, ABOUT, KEPT_REPORTS)
 
 
 def _rows(result: DriftResult) -> str:

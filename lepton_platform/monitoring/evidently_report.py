@@ -92,6 +92,12 @@ class DriftReport:
             os.replace(part, path)
 
 
+def load() -> None:
+    """Import what a report needs: seconds, the first time."""
+    import evidently
+    import evidently.ui.workspace  # noqa: F401
+
+
 def _register(measured: Mapping[str, float]) -> None:
     """Make the distances known to Evidently under a test's name: its reports, read by another process, hold no code."""
     from evidently.legacy.calculations.stattests import StatTest, register_stattest

@@ -9,7 +9,7 @@ that it came from are pruned one day.
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from lepton_platform.monitoring.words import Said, Word, last_words
 
 ID, TIME, AT = "id", "event_time", "at"
 LABEL = "label"  # what is true, where the task says nothing else
@@ -38,31 +40,13 @@ class Exported:
     missing: int = 0
 
 
-@dataclass(frozen=True)
-class _Said:
-    """The last truth that an id was given, and whether there had been another."""
-
-    truth: Any
-    contradicted: bool
-
-
-def last_words(feedback: pa.Table, truth: str = LABEL) -> dict[str, _Said]:
-    """The last word on each id. ``feedback``: columns ``id``, ``at``, that of the ``truth``, perhaps ``feedback_id``.
-
-    Of two words at one instant that with the greater ``feedback_id`` (or truth) wins: the order of rows plays no part.
-    """
-    said: dict[str, _Said] = {}
+def words_of(feedback: pa.Table, truth: str = LABEL) -> Iterator[Word]:
+    """The rows of ``feedback``: columns ``id`` (of the answer), ``at``, that of the ``truth``, perhaps ``feedback_id``."""
     if not feedback.num_rows:
-        return said
-    words = [json.dumps(value, sort_keys=True) for value in feedback[truth].to_pylist()]  # can be put in an order
-    again = feedback["feedback_id"].to_pylist() if "feedback_id" in feedback.column_names else words
-    for identity, _, _, word in sorted(
-        zip(feedback[ID].to_pylist(), feedback[AT].to_pylist(), again, words, strict=True)
-    ):
-        value, before = json.loads(word), said.get(identity)
-        contradicted = before is not None and (before.contradicted or before.truth != value)
-        said[identity] = _Said(value, contradicted)
-    return said
+        return
+    own = feedback["feedback_id"].to_pylist() if "feedback_id" in feedback.column_names else [""] * feedback.num_rows
+    columns = (feedback[name].to_pylist() for name in (ID, AT, truth))
+    yield from (Word(*row) for row in zip(*columns, own, strict=True))
 
 
 def export_labels(
@@ -77,10 +61,10 @@ def export_labels(
 
     ``predictions``: pieces of the log with ``id``, ``at`` and those of ``inputs`` that the log has; one at a time is
     held in memory. A line is ``{"id", "event_time", "<truth>"}`` and the input's columns.
-    ``feedback``: as for ``last_words``. Feedback on an id that no log knows is counted and waits: it is taken as soon
+    ``feedback``: as for ``words_of``. Feedback on an id that no log knows is counted and waits: it is taken as soon
     as its prediction is read. Written beside the file and renamed; not touched where nothing is new.
     """
-    said = last_words(feedback, truth)
+    said = last_words(words_of(feedback, truth))
     lines, foreign = _read(labels)
     added = changed = 0
     found: set[str] = set()
@@ -115,7 +99,7 @@ def _dump(value: Mapping[str, Any]) -> str:
 
 
 def _asked_for(
-    predictions: Iterable[pa.Table], said: Mapping[str, _Said], inputs: Sequence[str]
+    predictions: Iterable[pa.Table], said: Mapping[str, Said], inputs: Sequence[str]
 ) -> Iterable[dict[str, Any]]:
     wanted = pa.array(sorted(said), pa.string())
     for piece in predictions:

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lepton_platform.monitoring.feedback import last_words
+from lepton_platform.monitoring.feedback import words_of
+from lepton_platform.monitoring.words import last_words
 
 CONFIDENCE = 0.95
 
@@ -43,7 +44,7 @@ class Performance:
         return asdict(self)
 
 
-def wilson(right: int, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(right: float, total: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of a share (Wilson 1927): unlike resampling, it does not shrink to a point when all are right."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, spread = right / total, z * z / total
@@ -60,7 +61,7 @@ def performance(
     ``predictions``: pieces of the log with ``id``, ``at``, ``label``, ``model``, ``latency_ms``. ``feedback``: ``id``,
     ``label``, ``at``; feedback that came after the window on an answer in it counts.
     """
-    said = {identity: word.truth for identity, word in last_words(feedback).items()}
+    said = {identity: word.truth for identity, word in last_words(words_of(feedback)).items()}
     models, labels, minutes = Counter(), Counter(), Counter()
     right, asked = Counter(), Counter()
     latencies = [np.empty(0)]

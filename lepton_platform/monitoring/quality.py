@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from lepton_platform.data.records import TIME, content_id, raw_schema, to_table
-from lepton_platform.monitoring.feedback import AT, BASE64, ID, last_words
+from lepton_platform.monitoring.feedback import BASE64, ID, words_of
+from lepton_platform.monitoring.words import Counts, Row, Words
 from lepton_platform.stage import Params
 from lepton_platform.training.bootstrap import REPEATS, Interval
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from lepton_platform.training.evaluation import Sampling
 
-Row = Mapping[str, Any]
 FEW_GROUPS = 30  # below, a bootstrap of groups is too sure of itself (Cameron, Gelbach & Miller 2008)
 
 
@@ -45,28 +45,6 @@ class Judge(Protocol):
     def compare(self, one: "pa.Table", other: "pa.Table", sampling: "Sampling") -> Interval: ...
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What became of the words that were said until ``as_of``: each is in one of these, but for ``later``.
-
-    ``labelled``: answers of the window, each with its last word. ``repeated``: words that another on the same id
-    replaced; ``contradicted`` of the labelled ones had been given another truth. ``outside``: on answers of other
-    hours or models. ``unknown``: on ids that the log does not know. ``later``: words after ``as_of``.
-    """
-
-    labelled: int = 0
-    repeated: int = 0
-    outside: int = 0
-    unknown: int = 0
-    contradicted: int = 0
-    later: int = 0
-
-    @property
-    def words(self) -> int:
-        """Said until ``as_of``."""
-        return self.labelled + self.repeated + self.outside + self.unknown
-
-
 def join(
     predictions: Iterable["pa.Table"],
     feedback: "pa.Table",
@@ -76,31 +54,16 @@ def join(
     as_of: datetime,
     model: str | None,
     truth: str,
-) -> tuple[list[tuple[dict[str, Any], Any]], Counts]:
+) -> tuple[list[tuple[Row, Any]], Counts]:
     """Answers given in [since, until) by ``model`` (``None``: by any), each with what was known to be true at ``as_of``.
 
     ``predictions``: pieces of the log with ``id``, ``at``, ``model`` and more, which at least hold all that feedback is
-    on. ``feedback``: as for ``feedback.last_words``. In the order of the log; no answer twice.
+    on. ``feedback``: as for ``feedback.words_of``. In the order of the log; no answer twice.
     """
-    told = feedback.filter([at <= as_of for at in feedback[AT].to_pylist()]) if feedback.num_rows else feedback
-    said = last_words(told, truth)
-    found: list[tuple[dict[str, Any], Any]] = []
-    known: set[str] = set()
-    for piece in predictions:
-        for row in piece.to_pylist():
-            if row[ID] not in said or row[ID] in known:
-                continue
-            known.add(row[ID])
-            if since <= row[AT] < until and model in (None, row.get("model")):
-                found.append((row, said[row[ID]].truth))
-    return found, Counts(
-        labelled=len(found),
-        repeated=told.num_rows - len(said),
-        outside=len(known) - len(found),
-        unknown=len(said) - len(known),
-        contradicted=sum(said[row[ID]].contradicted for row, _ in found),
-        later=feedback.num_rows - told.num_rows,
-    )
+    said = Words.of(words_of(feedback, truth), as_of)
+    rows = (row for piece in predictions for row in piece.to_pylist())
+    found, counts = said.on(rows, since=since, until=until, model=model)
+    return [(row, one.truth) for row, one in found], counts
 
 
 def figure(judge: Judge, rows: "pa.Table", answers: Sequence[Row]) -> Interval:

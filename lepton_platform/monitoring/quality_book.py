@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 
 from lepton_platform.database import engine
-from lepton_platform.monitoring.quality import Counts, ServedQuality
+from lepton_platform.monitoring.quality import ServedQuality
+from lepton_platform.monitoring.words import Counts
 from lepton_platform.settings import Settings
 
 _metadata = sa.MetaData()

@@ -186,7 +186,7 @@ def _kinds(known: References) -> dict[str, Reference]:
 
 
 def _load(path: Path) -> Reference:
-    table = pq.read_table(path)
+    table = pq.ParquetFile(path).read()  # `read_table` imports what reads folders, too
     told = json.loads((table.schema.metadata or {})[b"reference"])
     numbers, classes, vectors = {}, {}, {}
     for field in table.schema:

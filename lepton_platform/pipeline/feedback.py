@@ -10,8 +10,9 @@ from lepton_platform.settings import Settings
 from lepton_platform.tasks import load_part
 
 if TYPE_CHECKING:
-    from lepton_platform.monitoring.quality import Counts, ServedQuality
+    from lepton_platform.monitoring.quality import ServedQuality
     from lepton_platform.monitoring.retraining import Wish
+    from lepton_platform.monitoring.words import Counts
 
 
 def enough_labels(settings: Settings, task: str, since: datetime) -> "Wish | None":

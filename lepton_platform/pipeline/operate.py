@@ -1,6 +1,7 @@
 """What acts on live state after the reproducible graph: deployment, the served hours, drift, labels. No orchestrator here."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,26 +141,30 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     import pyarrow as pa
 
     from lepton_platform.monitoring import drift as room
+    from lepton_platform.monitoring.painter import Painter
     from lepton_platform.pipeline.references import reference_of
+    from lepton_platform.pipeline.served import any_since
     from lepton_platform.pipeline.served import window as served
 
     params = _params(settings, task, "drift", room.DriftParams)
-    versions = champion_versions(settings, task)
-    current = served(settings, task, now - window, champion_tag(settings, task), params.max_rows)
+    versions, since = champion_versions(settings, task), now - window
     out = settings.path("reports", task, "drift")
     out.mkdir(parents=True, exist_ok=True)
-    found = room.drift(
-        known=reference_of(settings, task, versions),
-        window=current or room.Window(pa.table({"id": pa.array([], pa.string())}), 0),
-        part=load_part(task, "drift"),  # pyright: ignore[reportArgumentType]
-        params=params,
-        downloads=settings.cache_dir,
-        out=out,
-        at=now,
-        workspace=settings.evidently_dir,
-        project=task,
-        metadata={"dataset": versions["dataset"]},
-    )
+    with Painter() if any_since(settings, task, since) else nullcontext() as painter:  # it takes longest to get ready
+        current = served(settings, task, since, champion_tag(settings, task), params.max_rows)
+        found = room.drift(
+            known=reference_of(settings, task, versions),
+            window=current or room.Window(pa.table({"id": pa.array([], pa.string())}), 0),
+            part=load_part(task, "drift"),  # pyright: ignore[reportArgumentType]
+            params=params,
+            downloads=settings.cache_dir,
+            out=out,
+            at=now,
+            workspace=settings.evidently_dir,
+            project=task,
+            metadata={"dataset": versions["dataset"]},
+            painter=painter,
+        )
     _alert(settings, task, found, now)
     return found
 

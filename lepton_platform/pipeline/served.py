@@ -50,6 +50,13 @@ def count_hour(settings: Settings, task: str, hour: str, most: int) -> "dict[str
     )
 
 
+def any_since(settings: Settings, task: str, since: datetime) -> bool:
+    """Are there hours of the log since then, whoever answered?"""
+    from lepton_platform.serving.log_reader import hours
+
+    return hours(settings.predictions_dir, task)[-1:] >= [since.astimezone(UTC).strftime(HOUR)]
+
+
 def window(settings: Settings, task: str, since: datetime, tag: str, most: int) -> "Window | None":
     """What this Bento answered since then, or ``None`` where there are no predictions at all.
 
@@ -76,6 +83,7 @@ def window(settings: Settings, task: str, since: datetime, tag: str, most: int) 
             total.merge(found[tag])
     prune(settings, task)
     pieces = list(read_all(settings.predictions_dir, task, since=first, ids=set(total.ids)))
+    pa.default_memory_pool().release_unused()  # of whole hours, which the check does not need again
     if not pieces:
         return Window(pa.table({"id": pa.array([], pa.string())}), 0)
     rows = pa.concat_tables(pieces, promote_options="default")

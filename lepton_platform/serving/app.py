@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from lepton_platform.serving.answering import Answering, Mirrored, Running
 from lepton_platform.serving.batching import Batcher
@@ -30,16 +31,13 @@ from lepton_platform.serving.log_reader import FEEDBACK, PREDICTIONS
 from lepton_platform.serving.media_store import MediaStore
 from lepton_platform.serving.metrics import Metrics
 from lepton_platform.serving.openapi import describe
+from lepton_platform.serving.predict_route import PREDICT, PredictRoute
 from lepton_platform.serving.prediction_log import DurableLog
-from lepton_platform.serving.protocols import Encoded, Json
-from lepton_platform.serving.rejected import Rejected, malformed, overloaded
+from lepton_platform.serving.rejected import Rejected, overloaded
 from lepton_platform.serving.replies import refusal, rejected_for, reply
 from lepton_platform.serving.stream_route import STREAM, StreamRoute, streams
 
-INLINE_BYTES = 4096  # a larger body is encoded in a thread; a task may say less
 MEDIA_THREADS = 4  # files flushed side by side cost the disk little more than one
-MIRROR = "x-lepton-mirror"  # a header: the answer is for comparison, and logged apart
-ANNOTATE = "annotate"  # of the query: answer with the input itself, the answer drawn on it
 
 
 class Service:
@@ -52,7 +50,6 @@ class Service:
         self.answering = Answering(bundle, self.metrics, deployment)
         self.schema = describe(bundle.task, bundle.tag, bundle.api, self.labels)
         self.truth = truth_of(bundle.api)
-        self.inline_bytes: int = getattr(bundle.api, "INLINE_BYTES", INLINE_BYTES)
         self.feedback_bytes: int = getattr(bundle.api, "MAX_FEEDBACK_BYTES", FEEDBACK_BYTES)
         self.in_flight = self.held_bytes = 0
         self._running: Running | None = None
@@ -90,36 +87,6 @@ class Service:
             raise overloaded("The service is starting or stopping.")
         return self._running
 
-    async def predict(self, request: Request) -> Response:
-        api, started = self.bundle.api, time.perf_counter()
-        content_type = check_headers(request, api.CONTENT_TYPES, api.MAX_BODY_BYTES)
-        drawn = bool(request.scope["query_string"]) and self._is_drawn(request)
-        running = self.running
-        with self.counted() as hold:
-            body = await read_body(request.receive, api.MAX_BODY_BYTES, hold)
-            inputs, parts = await self._encode(running, body, content_type, drawn)
-            del body
-            self.metrics.stage_seconds["preprocess"].observe(time.perf_counter() - started)
-            mirrored = MIRROR in request.headers
-            answers, known = await self.answering.answer(running, inputs, parts, started, mirrored=mirrored)
-            if drawn:
-                return await self._drawn(running, inputs[0], {**answers[0], **known[0]})
-        return reply({"predictions": answers, "model": self.bundle.tag})
-
-    def _is_drawn(self, request: Request) -> bool:
-        given = request.query_params.getlist(ANNOTATE) or ["false"]
-        if given not in (["true"], ["false"]):
-            raise malformed(f'"{ANNOTATE}" is true or false, not {shown(", ".join(given))}.', ANNOTATE)
-        if given == ["true"] and not hasattr(self.bundle.api, "annotated"):
-            raise malformed(f"The answers of {self.bundle.task} cannot be drawn.", ANNOTATE)
-        return given == ["true"]
-
-    async def _drawn(self, running: Running, value: Any, answer: Json) -> Response:
-        """The input with its answer drawn on it; ids and model are in the headers."""
-        draw: Callable[[Any, Json], tuple[bytes, str]] = self.bundle.api.annotated  # pyright: ignore[reportAttributeAccessIssue]
-        content, kind = await asyncio.get_running_loop().run_in_executor(running.threads, draw, value, answer)
-        return Response(content, 200, {"X-Prediction-Id": answer["id"], "X-Model": self.bundle.tag}, kind)
-
     @contextlib.contextmanager
     def counted(self) -> Iterator[Callable[[int], None]]:
         """Bound the requests, and the bytes of their bodies, that are held in memory.
@@ -146,21 +113,8 @@ class Service:
             self.in_flight -= 1
             self.held_bytes -= held
 
-    async def _encode(
-        self, running: Running, body: bytes, content_type: str, alone: bool
-    ) -> tuple[list[Any], list[list[Encoded]]]:
-        def work() -> tuple[list[Any], list[list[Encoded]]]:
-            inputs = self.bundle.api.decode(body, content_type)
-            if alone and len(inputs) != 1:
-                raise malformed(f'"{ANNOTATE}" is for one input a request, not {len(inputs)}.', ANNOTATE)
-            return inputs, running.engine.encoder.prepare(inputs)
-
-        if len(body) <= self.inline_bytes:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(running.threads, work)
-
     async def feedback(self, request: Request) -> Response:
-        check_headers(request, ("application/json",), self.feedback_bytes)
+        check_headers(request.headers, ("application/json",), self.feedback_bytes)
         running = self.running
         with self.counted() as hold:
             body = await read_body(request.receive, self.feedback_bytes, hold)
@@ -208,8 +162,7 @@ class Service:
                 response = await work(request)
             except Exception as error:
                 response = refusal(rejected_for(error, f"{request.method} {name}"))
-            route = f"{name} (mirrored)" if MIRROR in request.headers else name  # nobody was given the answer
-            self.metrics.request(route, response.status_code, time.perf_counter() - started)
+            self.metrics.request(name, response.status_code, time.perf_counter() - started)
             return response
 
         return endpoint
@@ -225,11 +178,31 @@ class Service:
         return response
 
 
-def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None) -> Starlette:
+class App(Starlette):
+    """Starlette for all routes but the one that carries the load, which is answered before."""
+
+    def __init__(self, service: Service, routes: list[BaseRoute]) -> None:
+        refusing = {HTTPException: service.refused}
+        super().__init__(routes=routes, lifespan=service.lifespan, exception_handlers=refusing)
+        self.router.redirect_slashes = False
+        self.predict = PredictRoute(service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
+            await self.predict(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+async def _answered_before(_: Request) -> Response:
+    raise HTTPException(404)  # what is asked here, `PredictRoute` answers
+
+
+def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None) -> App:
     """The app that serves a Bento; ``predictions``: the folder of the log."""
     service = Service(bundle, predictions, deployment)
     routes: list[BaseRoute] = [
-        Route("/predict", service.guarded("/predict", service.predict), methods=["POST"]),
+        Route(PREDICT, _answered_before, methods=["POST"]),  # so that another method is told which would do
         Route("/feedback", service.guarded("/feedback", service.feedback), methods=["POST"]),
         Route("/livez", service.guarded("/livez", service.livez)),
         Route("/readyz", service.guarded("/readyz", service.readyz)),
@@ -239,6 +212,4 @@ def create_app(bundle: Bundle, predictions: Path, deployment: str | None = None)
     ]
     if streams(bundle.api):
         routes.append(WebSocketRoute(STREAM, StreamRoute(service).endpoint))
-    app = Starlette(routes=routes, lifespan=service.lifespan, exception_handlers={HTTPException: service.refused})
-    app.router.redirect_slashes = False
-    return app
+    return App(service, routes)

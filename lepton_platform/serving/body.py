@@ -1,9 +1,8 @@
 """Reading a request's body: no more than is allowed, no longer than is reasonable."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
-from starlette.requests import Request
 from starlette.types import Receive
 
 from lepton_platform.serving.rejected import Rejected, malformed, too_large
@@ -12,9 +11,19 @@ BODY_TIMEOUT_S = 30.0
 SLOWEST_BYTES_S = 524_288  # a body that may be larger than this takes in BODY_TIMEOUT_S has the time that it takes
 
 
-def check_headers(request: Request, content_types: tuple[str, ...], most_bytes: int) -> str:
+def read_headers(raw: Iterable[tuple[bytes, bytes]], wanted: Mapping[bytes, str]) -> dict[str, str]:
+    """The headers that are wanted, by name; of several of one name, the first."""
+    found: dict[str, str] = {}
+    for name, value in raw:
+        known = wanted.get(name)
+        if known is not None and known not in found:
+            found[known] = value.decode("latin-1")
+    return found
+
+
+def check_headers(headers: Mapping[str, str], content_types: tuple[str, ...], most_bytes: int) -> str:
     """Refuse by the headers alone what need not be read; returns the content type with its parameters."""
-    given = request.headers.get("content-type", "")
+    given = headers.get("content-type", "")
     main, _, parameters = given.partition(";")
     if main.strip().lower() not in content_types:
         wanted = " or ".join(content_types)
@@ -22,9 +31,9 @@ def check_headers(request: Request, content_types: tuple[str, ...], most_bytes: 
     charset = parameters.strip().lower()
     if charset.startswith("charset=") and charset[8:].strip('"') not in {"utf-8", "utf8", "us-ascii"}:
         raise Rejected(415, "The charset must be utf-8.", "content-type")
-    if request.headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
+    if headers.get("content-encoding", "identity").lower() not in {"", "identity"}:
         raise Rejected(415, "The body must not be compressed.", "content-encoding")
-    check_length(request.headers.get("content-length", "0"), most_bytes)
+    check_length(headers.get("content-length", "0"), most_bytes)
     return given
 
 
@@ -34,11 +43,16 @@ def check_length(announced: str, most_bytes: int) -> None:
         raise _too_large(most_bytes)
 
 
-async def read_body(receive: Receive, most_bytes: int, hold: Callable[[int], None]) -> bytes:
-    """The body, counted while it arrives: a length that lies, or none at all, changes nothing.
+async def read_body(body: bytes | Receive, most_bytes: int, hold: Callable[[int], None]) -> bytes:
+    """The body, or what gives it as ASGI does; counted while it arrives: a length that lies, or none, changes nothing.
 
     ``hold`` is told of every part's bytes before they are kept, and may refuse them.
     """
+    if isinstance(body, bytes):  # it is all there
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+        hold(len(body))
+        return body
     parts: list[bytes] = []
     size = 0
     timeout_s = max(BODY_TIMEOUT_S, most_bytes / SLOWEST_BYTES_S)
@@ -46,7 +60,7 @@ async def read_body(receive: Receive, most_bytes: int, hold: Callable[[int], Non
         async with asyncio.timeout(timeout_s):
             more = True
             while more:
-                message = await receive()
+                message = await body()
                 if message["type"] == "http.disconnect":
                     raise malformed("The body ended before its length.", "body")
                 part: bytes = message.get("body", b"")

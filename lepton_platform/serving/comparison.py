@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lepton_platform.serving import offline
+from lepton_platform.serving.agreement import agreement
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.stage import StageFailed
 
@@ -41,7 +43,8 @@ class Judge(Protocol):
 class Comparison:
     """The ``figure`` that decides, of both on the same ``rows``.
 
-    ``difference`` is challenger - champion, with its 95 % interval.
+    ``difference`` is challenger - champion, with its 95 % interval. ``disagreement``: how far their answers differ, 0 to
+    1, as it is measured where both serve.
     """
 
     rows: int
@@ -51,6 +54,7 @@ class Comparison:
     low: float
     high: float
     figure: str = "accuracy"
+    disagreement: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,10 +109,13 @@ def _compare(champion: Path, challenger: Path, rows: "pa.Table", judge: Judge) -
     from lepton_platform.training.bootstrap import REPEATS
     from lepton_platform.training.evaluation import Sampling
 
-    new, old = (judge.served(rows, answers(bento, _each(rows))) for bento in (challenger, champion))
+    with ThreadPoolExecutor(2) as pool:  # each in a process that computes on one core
+        said = list(pool.map(lambda bento: answers(bento, _each(rows)), (challenger, champion)))
+    new, old = (judge.served(rows, one) for one in said)
     found = judge.compare(new, old, Sampling(REPEATS, seed=0))
     figures = judge.headline(old), judge.headline(new)
-    return Comparison(rows.num_rows, *figures, found.estimate, found.low, found.high, judge.headline_name)
+    apart = 1 - agreement(*said)
+    return Comparison(rows.num_rows, *figures, found.estimate, found.low, found.high, judge.headline_name, apart)
 
 
 def _rows(test: Path, most: int) -> "pa.Table":

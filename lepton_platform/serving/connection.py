@@ -22,6 +22,7 @@ class Bounded(HttpToolsProtocol):
         super().connection_made(transport)
         self._head_timer: asyncio.TimerHandle | None = None
         self._begin_head()
+        self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
@@ -29,7 +30,8 @@ class Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._head_timer is not None:  # all of it was head, or the end of a request and the start of a head
+        if self._in_head:  # all of it was head, or the end of a request and the start of a head
+            self._time_head()
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._too_large()
@@ -63,10 +65,15 @@ class Bounded(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._head_bytes = self._parsed_bytes = 0
+        self._in_head = True
+
+    def _time_head(self) -> None:
+        """Of most requests the head comes at once, and needs no timer."""
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._too_slow)
 
     def _end_head(self) -> None:
+        self._in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

@@ -11,7 +11,8 @@ class RolloutParams(Params):
     max_loss: float = Field(
         0.02,
         ge=0,
-        description="Of the task's first figure (accuracy, AP50): the most that may be lost, at 95 % confidence.",
+        description="Of the task's first figure (accuracy, AP50): the most that may be lost, at 95 % confidence; of a "
+        "canary, of its agreement with what people said.",
     )
     max_rows: int = Field(5_000, ge=1, description="Test rows that both answer; the first by id.")
     recent_rows: int = Field(
@@ -33,7 +34,11 @@ class RolloutParams(Params):
     max_crashes: int = Field(1, ge=0, description="Times that a canary's process may end by itself.")
     max_slowdown: float = Field(2.0, gt=0, description="A canary's 95th percentile of latency by the champion's.")
     max_disagreement: float = Field(
-        0.3, ge=0, le=1, description="Share of the same inputs that canary and champion may answer differently."
+        0.3,
+        ge=0,
+        le=1,
+        description="Share of the same inputs that canary and champion may answer differently; more, where it was better "
+        "on labelled production rows: what it answered differently there.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
@@ -10,7 +10,16 @@ from lepton_platform.serving.prediction_log import LogUnavailable
 from lepton_platform.serving.rejected import Rejected, overloaded
 
 RETRY_LOG_S = 5.0
+JSON = [(b"content-type", b"application/json")]
 logger = logging.getLogger("lepton.serving")
+
+
+class Answer(NamedTuple):
+    """What is answered, whole. ``headers``: as ASGI has them, without the body's length."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
 
 
 def as_json(value: Any) -> str:
@@ -27,6 +36,13 @@ def refusal(error: Rejected) -> Response:
     if error.status in {408, 413}:
         headers["Connection"] = "close"  # what was not read must not be taken for the next request
     return reply(error.as_json(), error.status, headers)
+
+
+def refused(error: Rejected) -> Answer:
+    """The same without Starlette."""
+    response = refusal(error)
+    headers = [header for header in response.raw_headers if header[0] != b"content-length"]
+    return Answer(response.status_code, headers, bytes(response.body))
 
 
 def rejected_for(error: Exception, what: str) -> Rejected:

@@ -7,6 +7,7 @@ app under `bentoml serve` that is one process instead of two, and a start in a t
 import argparse
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import uvicorn
+
+    from lepton_platform.serving.link import Answered
 
 DRAIN_S = 10
 _PR_SET_PDEATHSIG = 1
@@ -42,11 +45,17 @@ def give_back_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def server(app: Any, ready: int | None, streaming: bool = False) -> "uvicorn.Server":
-    """``ready``: a descriptor that receives one byte when requests are answered. ``streaming``: WebSockets too."""
+def server(
+    app: Any, ready: int | None, streaming: bool = False, answered: "Answered | None" = None
+) -> "uvicorn.Server":
+    """``ready``: a descriptor that receives one byte when requests are answered. ``streaming``: WebSockets too.
+
+    ``answered``: what answers predictions over the gateway's link, where there may be one.
+    """
     import uvicorn
 
     from lepton_platform.serving.connection import Bounded
+    from lepton_platform.serving.link import Linkable
     from lepton_platform.serving.stream_route import READ_BYTES
 
     class Server(uvicorn.Server):
@@ -57,7 +66,7 @@ def server(app: Any, ready: int | None, streaming: bool = False) -> "uvicorn.Ser
                 os.close(ready)
 
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "lifespan": "on"}
-    options |= {"http": Bounded, "ws": "none"}
+    options |= {"http": functools.partial(Linkable, answered) if answered else Bounded, "ws": "none"}
     if streaming:  # a message that is compressed may become any size
         options |= {"ws": "websockets-sansio", "ws_per_message_deflate": False, "ws_max_size": READ_BYTES}
     return Server(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, backlog=1024, **options))
@@ -96,7 +105,9 @@ def main() -> None:
         listening = socket.socket(fileno=chosen.fd)
     else:
         listening = socket.create_server((chosen.host, chosen.port), backlog=1024)
-    server(app, chosen.ready_fd, streams(bundle.api)).run(sockets=[listening])
+    private = listening.family == socket.AF_UNIX  # the gateway's, and nobody else's
+    answered = app.predict.answered if private else None
+    server(app, chosen.ready_fd, streams(bundle.api), answered).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from lepton_platform.training.loading import Part, load
 from lepton_platform.training.optimizer import build_optimizer, freeze, schedule, set_learning_rate, shrink, thaw
 from lepton_platform.training.params import TrainParams
 from lepton_platform.training.part import Learner, Samples
+from lepton_platform.training.settled import settle
 from lepton_platform.training.weights import snapshot
 from lepton_platform.training.world import World
 
@@ -98,6 +99,7 @@ class Fit:
     progress: Progress
 
     def __post_init__(self) -> None:
+        self.learning = self.network  # what takes a batch's inputs
         self.plan = Plan.of(len(self.train.sizes), self.params, self.world.size)
         frozen, thaws = freeze(self.network, self.params.freeze), self.params.thaw_fraction
         self.later = frozen if thaws is not None else []  # frozen until ``thaw_step``
@@ -113,6 +115,7 @@ class Fit:
 
     def run(self) -> State:
         """Train to the end and leave the best weights in the network."""
+        self._settle()
         self._resume()
         self._share()
         batches = load(self.train, self._parts(), self.params.loader_processes)
@@ -144,11 +147,22 @@ class Fit:
         self.network.load_state_dict(dict(self.best), strict=False)
         return self.state
 
+    def _settle(self) -> None:
+        """What is frozen to the end is computed once a row."""
+        cut = getattr(self.learner, "settled", None)
+        found = cut(self.network, self.frozen) if cut is not None and not self.later else None
+        if found is not None:
+            many = self.params.batch_rows * EVALUATION_BATCHES
+            self.train, self.validation = (
+                settle(found, samples, many, self.device, self.precision) for samples in (self.train, self.validation)
+            )
+            self.learning = found.rest
+
     def _share(self) -> None:
         """The network as the processes exchange it, which knows what is trained from now on."""
         if self.state.step >= self.thaw_step:
             thaw(self.network, self.later)
-        self.shared = self.world.shared(self.network, self.device)
+        self.shared = self.world.shared(self.learning, self.device)
 
     # --- one step
 
@@ -247,13 +261,13 @@ class Fit:
     @torch.inference_mode()
     def measure(self, samples: Samples) -> dict[str, float]:
         """The means of the learner's measures over all rows, the same in every process."""
-        self.network.eval()
+        self.learning.eval()
         sums: dict[str, float] = {}
         batches = by_size(samples.sizes, self.params.batch_rows * EVALUATION_BATCHES)
         for rows in batches[self.world.rank :: self.world.size] or batches[:1]:
             batch = samples.batch(rows).to(self.device)
             with self.precision.autocast():
-                outputs = self.network(**batch.inputs)
+                outputs = self.learning(**batch.inputs)
             counts = self.world.rank < len(batches)  # with more processes than batches some only keep step
             for name, values in self.learner.measures(outputs, batch).items():
                 sums[name] = sums.get(name, 0.0) + values.double().sum().item() * counts

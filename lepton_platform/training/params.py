@@ -54,7 +54,11 @@ class TrainParams(Params):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_norm: float | None = Field(1.0, gt=0, description="Of the whole gradient; None: no clipping.")
-    freeze: list[str] = Field(default_factory=list, description="Patterns of parameters' names that are not trained.")
+    freeze: list[str] = Field(
+        default_factory=list,
+        description="Patterns of parameters' names that are not trained. A text's encoder, all of it: its vectors are "
+        "computed once, without dropout.",
+    )
     thaw_fraction: float | None = Field(
         None, gt=0, lt=1, description="Of all steps: from then on what was frozen is trained, too; None: never."
     )

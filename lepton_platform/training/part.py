@@ -36,7 +36,11 @@ class Samples(Protocol):
 
 
 class Learner(Protocol):
-    """One way to learn. Everything is deterministic in its arguments and torch's generator."""
+    """One way to learn. Everything is deterministic in its arguments and torch's generator.
+
+    It may also have ``settled(network, frozen) -> Settled | None``: where a network is cut of which the parameters with the
+    names ``frozen`` are never trained, if all of a first part are; see ``models/settled.py``.
+    """
 
     @property
     def columns(self) -> Sequence[str]:

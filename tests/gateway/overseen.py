@@ -17,9 +17,10 @@ from lepton_platform.gateway.keys import Keys
 from lepton_platform.gateway.samples import Samples
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.drift import DriftResult, SignalDrift
-from lepton_platform.monitoring.quality import Counts, ServedQuality
+from lepton_platform.monitoring.quality import ServedQuality
 from lepton_platform.monitoring.quality_book import QualityBook
 from lepton_platform.monitoring.retraining import RetrainBook
+from lepton_platform.monitoring.words import Counts
 from tests.gateway.conftest import Serving, new_settings, offer, serve
 from tests.loop.traffic import TRAFFIC
 from tests.serving.conftest import make_bento

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -203,6 +203,21 @@ def test_without_a_key_no_stream_is_begun(guarded: Guarded, task: str) -> None:
         serving, ask(f"GET /v1/{task}/stream?key={guarded.key['X-API-Key']} HTTP/1.1", *UPGRADE, body=b"")
     )
     assert status == 401 and b"nowhere else" in body, "a key in an address is none: addresses are logged"
+
+
+def test_a_page_offers_its_key_among_the_subprotocols_of_a_stream(guarded: Guarded) -> None:
+    """No other header of a WebSocket can be set by a page; the key is never said back."""
+    key, url = guarded.key["X-API-Key"], f"{guarded.serving.url.replace('http', 'ws')}/v1/prompts/stream"
+    for offered in (["lepton.stream"], ["lepton.stream", "lepton.key."], ["lepton.stream", f"lepton.key.{key[:-1]}x"]):
+        with pytest.raises(InvalidStatus) as refused, connect(url, subprotocols=cast(Any, offered)):
+            pass
+        assert refused.value.response.status_code == 401
+    with connect(url, subprotocols=cast(Any, ["lepton.stream", f"lepton.key.{key}"])) as stream:
+        assert stream.subprotocol == "lepton.stream"
+        streams.sent(stream, streams.pcm())
+        _, last = streams.received(stream)
+    assert last["predictions"][0]["id"]
+    assert key not in guarded.serving.log()
 
 
 def test_the_answers_to_real_inputs_are_as_the_document_says(gateway: Serving) -> None:

@@ -17,12 +17,12 @@ import aiohttp.web
 import pytest
 
 from lepton_platform.gateway import control
-from lepton_platform.gateway.agreement import agreement
 from lepton_platform.gateway.forwarding import Forwarding
 from lepton_platform.gateway.keys import SCOPES, Keys
 from lepton_platform.gateway.routing import Route, Target
 from lepton_platform.gateway.upstream import Upstream
 from lepton_platform.gateway.workers import Workers
+from lepton_platform.serving.agreement import agreement
 from lepton_platform.serving.log_reader import hours, read_rows
 from tests.gateway.conftest import Serving, new_settings, offer, serve
 from tests.serving.conftest import make_bento

@@ -65,12 +65,12 @@ def test_it_says_what_the_loop_has_written_down(seen: Seen) -> None:
     assert found["retrain"]["state"] == "requested" and found["retrain"]["reason"] == WHY
     assert [(alert["task"], alert["kind"], alert["why"]) for alert in told["alerts"]] == [("sentiment", "drift", WHY)]
     assert found["served_quality"] == QUALITY.as_dict() and other["served_quality"] is None
-    quality = found["quality"]
-    assert sum(one["labelled"] for one in quality) == ASKED and sum(one["right"] for one in quality) == RIGHT
-    for one in quality:
-        assert (one["low"], one["high"]) == wilson(one["right"], one["labelled"])
+    agreed = found["label_agreement"]
+    assert sum(one["labelled"] for one in agreed) == ASKED and sum(one["agreed"] for one in agreed) == RIGHT
+    for one in agreed:
+        assert (one["low"], one["high"]) == wilson(one["agreed"], one["labelled"])
     assert {"alert: drift", "retrain asked for"} <= {event["what"] for event in found["events"]}
-    assert other["drift"] is None and other["retrain"] is None and other["quality"] == []
+    assert other["drift"] is None and other["retrain"] is None and other["label_agreement"] == []
     exposed = seen.get("/metrics").text
     for line in (
         'lepton_drift_verdict{state="failed",task="sentiment"} 1.0',
@@ -151,8 +151,8 @@ def test_the_page_shows_the_loop(page: Page) -> None:
         expect(row).to_contain_text(re.compile(f"{signal.distance:.3f}.*{signal.threshold:.3f}"))
         expect(row).to_contain_text("drifted" if signal.drifted else "fine")
     expect(sentiment).to_contain_text("requested: " + WHY)
-    expect(sentiment).to_contain_text("labelled answers were right")
-    expect(sentiment).to_contain_text(f"Passed: {QUALITY.why} As of 2026-11-25 09:00:00 UTC.")
+    expect(sentiment).to_contain_text("agreement with what people said of")
+    expect(sentiment).to_contain_text(f"Passed: {QUALITY.why} Of {QUALITY.model}, as of 2026-11-25 09:00:00 UTC.")
     folder = os.environ.get("LEPTON_SCREENSHOTS")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -193,6 +193,36 @@ def test_a_recording_from_the_microphone_is_understood(page: Page):
     assert 1 < heard["duration_s"] < 8
 
 
+def test_what_is_spoken_is_heard_meanwhile_and_answered_when_it_ends(page: Page):
+    said: list[Any] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: said.append(json.loads(frame))))
+    panel = choose(page, "prompts")
+    panel.get_by_role("button", name="Record with the microphone").click()
+    stop = panel.get_by_role("button", name="Stop recording")
+    stop.wait_for()
+    page.wait_for_timeout(2_500)  # milliseconds
+    stop.click()
+    card = panel.get_by_role("article")
+    card.wait_for()
+    assert said and all("partial" in frame for frame in said[:-1])
+    [answer] = said[-1]["predictions"]
+    expect(card).to_contain_text(answer["id"])
+    assert 1 < answer["duration_s"] < 8
+
+
+def test_where_no_stream_is_taken_the_recording_is_there_all_the_same(page: Page):
+    page.route_web_socket("**/stream", lambda socket: socket.close(code=1013, reason="Come again later."))
+    panel = choose(page, "prompts")
+    panel.get_by_role("button", name="Record with the microphone").click()
+    stop = panel.get_by_role("button", name="Stop recording")
+    stop.wait_for()
+    page.wait_for_timeout(1_000)  # milliseconds
+    stop.click()
+    expect(panel).to_contain_text("Recorded, but not heard meanwhile: Come again later.")
+    [heard] = answered(page, "prompts", panel.get_by_role("button", name="Predict").click)["predictions"]
+    assert heard["duration_s"] > 0.5
+
+
 def test_boxes_are_drawn_in_the_pixels_of_the_picture_as_it_is_displayed(page: Page):
     exif = Image.Exif()
     exif[0x0112] = 6  # it lies on its side, and says so

@@ -28,11 +28,12 @@ from hypothesis.stateful import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from lepton_platform.gateway.agreement import SURE, agreement, pair
+from lepton_platform.gateway.labelled import Agreed
 from lepton_platform.gateway.observed import BOUNDS_S, Observed
-from lepton_platform.gateway.ramp import Quality, judge
+from lepton_platform.gateway.ramp import expected_disagreement, judge
 from lepton_platform.gateway.routing import Route, Target, as_json, draw, from_json
 from lepton_platform.serving import audit
+from lepton_platform.serving.agreement import SURE, agreement, pair
 from lepton_platform.serving.deployments import LIVE, Deployment, Deployments
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.rollouts import Rollout, Rollouts
@@ -329,18 +330,37 @@ def test_what_answers_otherwise_is_never_promoted(limits: RolloutParams, asked: 
     assert judge(canary, answered(asked), limits, step_over=False).what == "wait"
 
 
+@given(few_limits, st.integers(20, 300), st.floats(0, 1), st.floats(-0.5, 0.5), st.floats(0, 1))
+def test_who_was_better_on_labelled_rows_may_answer_otherwise_as_far_as_there(
+    limits: RolloutParams, asked: int, there: float, low: float, here: float
+) -> None:
+    """And no further: what is answered differently beyond that, nobody has shown to be right."""
+    expected = expected_disagreement({"low": 0.3, "recent": {"low": low, "disagreement": there}})
+    assert expected == (there if low > 0 else 0.0)
+    allowed = limits.max_disagreement + expected
+    assume(abs(here - allowed) > 1e-6)
+    canary = answered(asked + limits.min_requests, disagreement=here)
+    verdict = judge(canary, answered(asked), limits, step_over=True, expected=expected)
+    assert verdict.what == ("turn back" if here > allowed else "advance"), verdict
+
+
+def test_nothing_is_expected_of_who_was_not_compared_on_labelled_rows() -> None:
+    for comparison in (None, {}, {"low": 0.2, "disagreement": 0.5}, {"recent": {"low": 0.2}}, {"recent": None}):
+        assert expected_disagreement(comparison) == 0.0, comparison
+
+
 @given(few_limits, st.integers(100, 1000), st.floats(0.3, 1), st.booleans())
 def test_what_people_find_worse_is_never_promoted(limits: RolloutParams, said: int, loss: float, over: bool) -> None:
     """Well beyond the loss that is allowed; as many words on both."""
     worse, usual = (
-        Quality(round(said * (1 - loss - limits.max_loss)) if loss + limits.max_loss < 1 else 0, said),
-        Quality(said, said),
+        Agreed(said * max(0.0, 1 - loss - limits.max_loss), said),
+        Agreed(said, said),
     )
     canary, champion = answered(500), answered(500)
-    assert judge(canary, champion, limits, step_over=over, quality=(worse, usual)).what == "turn back"
-    assert judge(canary, champion, limits, step_over=over, quality=(usual, worse)).what != "turn back"
-    few = Quality(0, 19)
-    assert judge(canary, champion, limits, step_over=over, quality=(few, usual)).what != "turn back"
+    assert judge(canary, champion, limits, step_over=over, said=(worse, usual)).what == "turn back"
+    assert judge(canary, champion, limits, step_over=over, said=(usual, worse)).what != "turn back"
+    few = Agreed(0, 19)
+    assert judge(canary, champion, limits, step_over=over, said=(few, usual)).what != "turn back"
 
 
 @given(few_limits, seen, seen)

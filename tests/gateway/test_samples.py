@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lepton_platform.database import engine
 from lepton_platform.gateway import gpus, loop_metrics
-from lepton_platform.gateway.labelled import Labelled, Right
+from lepton_platform.gateway.labelled import Agreed, Labelled
 from lepton_platform.gateway.loop import Loop, State, read_drift
 from lepton_platform.gateway.metrics import Metrics, text
 from lepton_platform.gateway.samples import Samples, quantile
@@ -69,16 +69,15 @@ def test_labels_are_counted_as_they_come_by_the_last_word(tmp_path: Path) -> Non
     answers, words = DurableLog(with_log, PREDICTIONS), DurableLog(with_log, FEEDBACK)
     rows = [{"model": f"sentiment:{name}", "text": "x", "label": "fresh"} for name in "aab"]
     ids = answers.append(rows)
-    labelled = Labelled(tmp_path)
-    assert labelled.of("sentiment") == {}
+    labelled, week = Labelled(tmp_path), datetime.now(UTC) - timedelta(days=7)
+    assert labelled.of("sentiment", week) == {}
     words.append([{"prediction_id": ids[0], "label": "fresh"}, {"prediction_id": ids[2], "label": "rotten"}])
     words.append([{"prediction_id": "01a20d4c-c5bc-7471-b97d-133fa2be7c71", "label": "fresh"}])  # of no answer
-    assert labelled.of("sentiment") == {"sentiment:a": Right(1, 1), "sentiment:b": Right(0, 1)}
+    assert labelled.of("sentiment", week) == {"sentiment:a": Agreed(1, 1), "sentiment:b": Agreed(0, 1)}
     words.append([{"prediction_id": ids[0], "label": "rotten"}, {"prediction_id": ids[1], "label": "fresh"}])
-    assert (
-        labelled.of("sentiment") == {"sentiment:a": Right(1, 2), "sentiment:b": Right(0, 1)} == labelled.of("sentiment")
-    )
-    assert Labelled(tmp_path).of("sentiment", datetime.now(UTC) + timedelta(days=9)) == {}
+    found = {"sentiment:a": Agreed(1, 2), "sentiment:b": Agreed(0, 1)}
+    assert labelled.of("sentiment", week) == found == labelled.of("sentiment", week)
+    assert Labelled(tmp_path).of("sentiment", datetime.now(UTC) + timedelta(seconds=1)) == {}
     for log in (answers, words):
         log.close()
 

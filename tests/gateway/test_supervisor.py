@@ -65,12 +65,13 @@ def test_it_rests_while_nobody_asks(serving: Serving) -> None:
     assert sum(supervisor.cpu_times()[:2]) - before < 0.4, "more than a tenth of a core for nothing"
 
 
-def test_nothing_outlives_its_supervisor(serving: Serving) -> None:
+def test_nothing_outlives_its_supervisor(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     family = [*serving.processes("serving.server"), *serving.processes("gateway.server")]
     os.kill(serving.started.pid, 9)
     os.waitpid(serving.started.pid, 0)
     psutil.wait_procs(family, timeout=20)
     assert not [process for process in family if process.is_running()]
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/gone")  # Feast's, of a process that has ended since
     again = control.start_services(serving.settings, int(serving.url.rpartition(":")[2]))
     assert control.wait_ready(again.url, 60, again.pid)
     assert control.stop(again.pid)

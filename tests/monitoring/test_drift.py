@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import signal
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +16,8 @@ import pytest
 
 from lepton_platform.monitoring.counted import Counted
 from lepton_platform.monitoring.drift import DriftParams, DriftResult, Window, drift, judged
+from lepton_platform.monitoring.evidently_report import Pair
+from lepton_platform.monitoring.painter import Painter, Place
 from lepton_platform.monitoring.reference import ReferenceParams, References, held_out_answers, load, measure, save
 from lepton_platform.monitoring.signals import Signals
 from lepton_platform.monitoring.sketches import Sketches
@@ -65,6 +70,7 @@ class Check:
         self.answers = held_out_answers(predictions.drop_columns(["text"]), self.later, "film_id")
         self.root, self.downloads, self.hour = root, downloads, 0
         self.known = self.measured(self.trained, self.answers)
+        self.painter = Painter()
 
     def part(self) -> ModuleType:
         once = ModuleType(sentiment.__name__)
@@ -90,12 +96,15 @@ class Check:
             at=NOON + timedelta(hours=self.hour),
             workspace=self.root / "evidently",
             project="sentiment",
+            painter=self.painter,
         )
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory, cache_dir, reviews) -> Check:
-    return Check(tmp_path_factory.mktemp("drift"), cache_dir, reviews)
+def check(tmp_path_factory, cache_dir, reviews) -> Iterator[Check]:
+    made = Check(tmp_path_factory.mktemp("drift"), cache_dir, reviews)
+    yield made
+    made.painter.close()
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +237,24 @@ def test_sketches_of_all_rows_speak_where_they_have_seen_more_than_the_sample(ch
     assert shown["label"] == pytest.approx(by_name["label"].distance)
     page = Path(found.html).read_text("utf-8")
     assert "The charts show 300 of 40,000 rows; distances by sketches: " in page and "label from 40,000" in page
+
+
+def test_a_page_that_cannot_be_drawn_takes_no_verdict_with_it(check, later_reviews, tmp_path, caplog):
+    """By a process that was killed, and by Evidently's refusal; the next page is drawn by the process of the one before."""
+    dead, before = Painter(), check.painter
+    os.kill(dead.pid, signal.SIGKILL)
+    check.painter = dead
+    found = check(served(later_reviews[:60], seed=9))
+    check.painter = before
+    dead.close()
+    assert found.state == "passed" and found.html is None and "page could not be drawn" in caplog.text
+    kept = json.loads((check.root / f"hour-{check.hour}" / "result.json").read_text())
+    assert kept["state"] == "passed" and kept["html"] is None
+    pair = Pair(Signals({"a": np.ones(3)}), Signals({"a": np.ones(3)}), {}, {})
+    place = Place(str(tmp_path / "page.html"), str(tmp_path / "page.json"))
+    with pytest.raises(OSError, match=r"could not be drawn: \w+Error"):
+        check.painter.draw([pair], place, at=NOON, metadata={})
+    assert check(served(later_reviews[:60], seed=9)).html
 
 
 def test_evidently_finds_the_runs_in_its_workspace(check, failed):

@@ -12,6 +12,7 @@ from lepton_platform.settings import Settings, use_workspace
 from tests.workspaces import Workspace
 
 TASK = "digits"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

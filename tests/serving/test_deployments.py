@@ -195,6 +195,7 @@ def test_a_challenger_must_not_be_worse_on_the_latest_labelled_rows(
     assert "on the latest 120 labelled production rows" in refused.reason
     told = refused.deployment.comparison
     assert told is not None and told["challenger"] == 1.0 and told["recent"]["challenger"] == pytest.approx(2 / 3)
+    assert told["recent"]["disagreement"] == pytest.approx(1 / 3)  # of the answers, whoever is right
     few = RolloutParams(min_recent_rows=121)
     promoted = deploy(settings, TASK, bento=bento, test=frozen, params=few, judge=EVALUATOR, recent=of_late)
     assert promoted.promoted and promoted.deployment.comparison is not None

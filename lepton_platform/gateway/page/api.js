@@ -101,6 +101,13 @@ export async function predict(task, values) {
   return ask(route(task, "predict"), { method: "POST", body: form });
 }
 
+/** A WebSocket to a task's `/stream`. No header can be set on one: the key is among the protocols that it offers. */
+export function streamOf(task) {
+  const address = new URL(route(task, "stream"), document.baseURI);
+  address.protocol = address.protocol.replace("http", "ws");
+  return new WebSocket(address, ["lepton.stream", ...(key.get() ? [`lepton.key.${key.get()}`] : [])]);
+}
+
 /** A folder that was dropped, or a file that is no longer there, would look like a gateway that is not. */
 async function readable({ name, file }) {
   try {

@@ -4,6 +4,7 @@
 // something is wrong, what to say where nothing was given, and what was given: [{ name, text }] or [{ name, file }].
 
 import { Addresses, el, newId } from "./dom.js";
+import { live } from "./live.js";
 import { MOST_SECONDS, hindrance, record } from "./record.js";
 import { bytes, clock } from "./words.js";
 
@@ -90,7 +91,7 @@ function fileInput(task, kind) {
   });
   droppable(zone, take);
   return {
-    node: el("div", { class: "give" }, zone, kind.extra(show), chosen),
+    node: el("div", { class: "give" }, zone, kind.extra(task, show), chosen),
     control,
     missing: kind.missing,
     values: () => values,
@@ -118,8 +119,11 @@ function droppable(zone, take) {
   });
 }
 
-/** A button that records, and stops; what was recorded is shown like a file that was dropped. */
-function recording(show) {
+/**
+ * A button that records, and stops; what was recorded is shown like a file that was dropped. A task that takes streams
+ * hears meanwhile, and its answer is there at the end: the event "answered" with { values, body, milliseconds }.
+ */
+function recording(task, show) {
   const problem = hindrance();
   if (problem) return [el("p", { class: "hint" }, problem)];
   const button = el("button", { type: "button", class: "record" }, "Record with the microphone");
@@ -134,13 +138,23 @@ function recording(show) {
     button.textContent = "Stop recording";
     button.classList.add("running");
     said.textContent = "Recording; speak now.";
+    const hearing = task.stream && live(task, current.stream, (text) => { said.textContent = `“${text}”`; });
+    hearing?.catch?.(() => {}); // what failed is told at the end
+    const file = await current.done.finally(() => clearInterval(ticking));
+    number += 1;
+    const values = [{ name: `recording ${number}`, file }];
+    show(values);
+    said.textContent = "Recorded.";
+    if (hearing) await answered(values, hearing);
+  }
+
+  async function answered(values, hearing) {
     try {
-      const file = await current.done;
-      number += 1;
-      show([{ name: `recording ${number}`, file }]);
-      said.textContent = "Recorded.";
-    } finally {
-      clearInterval(ticking);
+      const { end, answer } = await hearing;
+      end();
+      button.dispatchEvent(new CustomEvent("answered", { bubbles: true, detail: { values, ...await answer } }));
+    } catch (error) { // the recording is there all the same
+      said.textContent = `Recorded, but not heard meanwhile: ${error.message}`;
     }
   }
 

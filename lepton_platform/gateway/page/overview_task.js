@@ -20,7 +20,7 @@ export class TaskSection {
         part("Latency by stage", scrolling(`Latency of ${name}`, this.parts.stages)),
         part("Drift", this.parts.drift)),
       el("div", { class: "pair" },
-        part("Quality by labels", this.parts.quality),
+        part("Served quality", this.parts.quality),
         part("Retraining", this.parts.retrain)),
       el("details", {}, el("summary", {}, "Latest events"), this.events));
   }
@@ -32,7 +32,7 @@ export class TaskSection {
     this.parts.versions.replaceChildren(versions(task.versions));
     this.parts.stages.replaceChildren(stages(task));
     this.parts.drift.replaceChildren(...drift(task.drift));
-    this.parts.quality.replaceChildren(...quality(task.quality, task.served_quality));
+    this.parts.quality.replaceChildren(...quality(task.label_agreement, task.served_quality));
     this.parts.retrain.replaceChildren(retrain(task.retrain));
     this.events.replaceChildren(events(task.events));
   }
@@ -103,17 +103,18 @@ function scale({ distance, threshold, drifted }) {
   return el("span", { class: drifted ? "scale bad" : "scale", "aria-hidden": "true" }, bar, limit);
 }
 
+/** The check's verdict, and what labels say until the next one: the figure of how far answers agree with them. */
 function quality(found, verdict) {
-  const judged = verdict && el("p", {}, el("strong", {}, VERDICTS[verdict.state]), `: ${verdict.why} `,
-    el("span", { class: "hint" }, `As of ${moment(verdict.as_of)}.`));
-  const counted = found.length === 0 ? el("p", { class: "hint" }, "Nobody has said yet what was right.") : shares(found);
-  return judged ? [judged, counted] : [counted];
+  const judged = !verdict ? el("p", { class: "hint" }, "It has not been judged yet.") : el("p", {},
+    el("strong", {}, VERDICTS[verdict.state]), `: ${verdict.why} `,
+    el("span", { class: "hint" }, "Of ", el("span", { class: "code" }, verdict.model), `, as of ${moment(verdict.as_of)}.`));
+  return [judged, found.length === 0 ? el("p", { class: "hint" }, "Nobody has said yet what was right.") : agreement(found)];
 }
 
-function shares(found) {
+function agreement(found) {
   return el("ul", {}, found.map((one) => el("li", {},
     el("span", { class: "code" }, one.model), ": ", el("strong", { class: "figure" }, percent(one.share)),
-    ` of ${one.labelled.toLocaleString("en")} labelled answers were right (95 % interval ${percent(one.low)} to ${percent(one.high)}).`)));
+    ` agreement with what people said of ${one.labelled.toLocaleString("en")} answers (95 % interval ${percent(one.low)} to ${percent(one.high)}).`)));
 }
 
 function retrain(found) {

@@ -10,8 +10,8 @@ export function hindrance() {
 }
 
 /**
- * Begin to record. → { stop, done }: `done` is a promise of the WAV file (a Blob), once `stop()` was called, the time was
- * up or the microphone went. An Error says in words why it cannot begin.
+ * Begin to record. → { stream, stop, done }: `done` is a promise of the WAV file (a Blob), once `stop()` was called, the time
+ * was up or the microphone went. An Error says in words why it cannot begin.
  */
 export async function record() {
   let stream;
@@ -32,7 +32,7 @@ export async function record() {
     return asWav(new Blob(parts, { type: recorder.mimeType }));
   });
   recorder.start();
-  return { stop, done };
+  return { stream, stop, done };
 }
 
 function reason(error) {

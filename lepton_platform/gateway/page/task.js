@@ -37,7 +37,7 @@ export function taskPanel(task) {
   }
 
   function show(values, { body, headers, milliseconds }) {
-    const told = { model: body.model, deployment: headers.get("X-Deployment"), milliseconds };
+    const told = { model: body.model, deployment: headers?.get("X-Deployment"), milliseconds }; // a stream's answer has no headers
     addresses.release();
     answers.replaceChildren(...body.predictions.map((prediction, index) =>
       answerCard(task, values[index], prediction, told, addresses)));
@@ -71,6 +71,7 @@ export function taskPanel(task) {
     if (!busy) ask();
   });
   form.addEventListener("given", clear);
+  form.addEventListener("answered", ({ detail }) => show(detail.values, detail)); // while it was spoken
   example.addEventListener("click", () => {
     clear();
     input.example();

@@ -18,11 +18,12 @@ MAX_TOKENS = 64  # of a text, to embed it: what it is about shows in its first s
 
 def inputs(rows: "pa.Table", downloads: Path) -> Signals:
     """What can be counted in a text, and its embedding; ``rows`` (N, …) has the column ``text``."""
-    from lepton_platform.models.embedding import embed
+    from lepton_platform.models.light_embedding import embed_light
     from lepton_platform.models.pretrained import minilm
 
     texts = _texts(rows)
-    return Signals(_numbers(texts), vectors={"embedding": embed(texts, minilm(downloads), max_tokens=MAX_TOKENS)})
+    vectors_ND = embed_light(texts, minilm(downloads), max_tokens=MAX_TOKENS)
+    return Signals(_numbers(texts), vectors={"embedding": vectors_ND})
 
 
 def answers(rows: "pa.Table") -> Signals:

@@ -21,7 +21,7 @@ def pair(one: Json, other: Json) -> float:
     for name, compare in (("label", _same), ("text", _words), ("boxes", _boxes)):
         if name in one and name in other:
             return compare(one[name], other[name])
-    return 0.0
+    return float("error" in one and "error" in other)  # both refused the input
 
 
 def _same(one: Any, other: Any) -> float:
