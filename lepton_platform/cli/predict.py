@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lepton_platform.settings import Settings
 
+SHOWN_CHARACTERS = 400
 TIMEOUT_S = 120.0  # a large picture is many tiles
 
 
@@ -49,10 +50,19 @@ def _ask(url: str, task: str, given: str, **query: str) -> "httpx.Response":
     except httpx.HTTPError:
         raise StageFailed(f"The service of {task} does not answer at {url}. `lepton up` starts it.") from None
     if answer.status_code in {401, 403}:
-        raise StageFailed(f"The gateway wants a key in the environment variable {KEY}: {answer.text}")
+        raise StageFailed(f"The gateway wants a key in the environment variable {KEY}: {_why(answer)}")
     if answer.status_code != 200:
-        raise StageFailed(f"The service of {task} refused this input ({answer.status_code}): {answer.text}")
+        what = "cannot answer now" if answer.status_code >= 500 else "refused this input"
+        raise StageFailed(f"The service of {task} {what} ({answer.status_code}): {_why(answer)}")
     return answer
+
+
+def _why(answer: "httpx.Response") -> str:
+    """The words of a refusal; whatever something between here and the gateway said, where it is none."""
+    try:
+        return answer.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:SHOWN_CHARACTERS]
 
 
 def _shown(answer: dict[str, Any]) -> str:

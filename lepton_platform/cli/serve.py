@@ -107,8 +107,15 @@ def start_services(settings: "Settings", port: int | None = None) -> dict[str, d
 
 
 def _start(settings: "Settings") -> dict[str, dict[str, Any]]:
-    from lepton_platform.gateway.control import born
+    from lepton_platform.gateway.control import bind, born
 
+    running = _running(settings)
+    for name, port, variable in (
+        ("dagster ui", settings.ui_port, "LEPTON_UI_PORT"),
+        ("evidently ui", settings.evidently_port, "LEPTON_EVIDENTLY_PORT"),
+    ):
+        if name not in running:  # another's UI at the port would answer, and be taken for ours
+            bind(settings.host, port, variable).close()
     started = start_services(settings)
     settings.evidently_dir.mkdir(parents=True, exist_ok=True)
     for name, (command, url) in _commands(settings).items():

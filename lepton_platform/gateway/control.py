@@ -42,7 +42,7 @@ def start_services(settings: Settings, port: int | None = None) -> Started:
         Access.off(settings.host)
     if not any(found.state == "champion" for found in Deployments(settings).live()):
         raise StageFailed("No task has a deployment yet, so there is nothing to serve. `lepton run` deploys.")
-    listening = _bind(settings.host, settings.service_port if port is None else port)
+    listening = bind(settings.host, settings.service_port if port is None else port, "LEPTON_SERVICE_PORT")
     bound = listening.getsockname()[1]
     log = settings.state_dir / "logs" / "services.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -66,14 +66,15 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {**kept, "LEPTON_WORKSPACE": str(settings.workspace)}
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, variable: str) -> socket.socket:
+    """A listening socket; ``StageFailed`` where the port cannot be used. ``variable``: of the environment, chooses another."""
     try:
         return socket.create_server((host, port), backlog=1024)
     except OSError as error:
         if error.errno in {errno.EADDRINUSE, errno.EACCES}:
             raise StageFailed(
                 f"Port {port} on {host} cannot be used ({os.strerror(error.errno).lower()}). Stop what holds it, or "
-                "choose another with LEPTON_SERVICE_PORT."
+                f"choose another with {variable}."
             ) from None
         raise
 

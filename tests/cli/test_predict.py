@@ -2,10 +2,11 @@
 
 import os
 
+import httpx
 import pytest
 
 from lepton_platform.cli import serve
-from lepton_platform.cli.predict import _shown, service_url
+from lepton_platform.cli.predict import _shown, _why, service_url
 from lepton_platform.gateway.control import born
 from lepton_platform.settings import Settings
 
@@ -28,6 +29,18 @@ WORD = {"word": "Press", "start_s": 0.1, "end_s": 0.4, "score": 0.98}
 )
 def test_an_answer_is_a_line_and_what_was_written_comes_first(answer, line):
     assert _shown(answer) == line
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"error": {"status": 503, "message": "lines is starting.", "field": null}}', "lines is starting."),
+        ("<h1>502 Bad Gateway</h1>", "<h1>502 Bad Gateway</h1>"),
+        ('["no", "object"]', '["no", "object"]'),
+    ],
+)
+def test_a_refusal_is_told_in_its_words_and_not_as_json(body, said):
+    assert _why(httpx.Response(503, text=body)) == said
 
 
 def test_the_services_that_were_started_here_are_asked_and_no_others(tmp_path, monkeypatch):
