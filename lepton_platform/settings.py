@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     alert_webhook: str = Field("", description='Told of alerts by POST of {"text": …}, as Slack takes it.')
     alert_email: str = Field("", description="Told of alerts by e-mail; several are parted by commas.")
     alert_sender: str = Field("", description="Who these come from; the first of `alert_email` if empty.")
+    alert_link: str = Field(
+        "",
+        description="Where people reach the gateway, for alerts, as https://models.example.org; where it binds, if empty.",
+    )
     drift_overdue_hours: float = Field(
         3.0, gt=0, description="A task that answers, and whose drift nobody has checked for so long, opens an alert."
     )

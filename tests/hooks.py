@@ -11,12 +11,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Hook:
-    """``status``: its answer; what it answers otherwise than 200 it has not heard. ``slow_s``: before it does."""
+    """``status``: its answer; what it answers otherwise than 200 it has not heard. ``slow_s``: before it does.
+
+    ``texts``: what it was told; ``words``: the first line of each.
+    """
 
     url: str = ""
-    words: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     status: int = 200
     slow_s: float = 0.0
+
+    @property
+    def words(self) -> list[str]:
+        return [text.splitlines()[0] for text in self.texts]
 
 
 @contextmanager
@@ -29,7 +36,7 @@ def hooked() -> Iterator[Hook]:
             assert self.headers["Content-Type"] == "application/json" and list(told) == ["text"]
             time.sleep(hook.slow_s)
             if hook.status == 200:
-                hook.words.append(told["text"])
+                hook.texts.append(told["text"])
             self.send_response(hook.status)
             self.end_headers()
 

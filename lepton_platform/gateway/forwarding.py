@@ -48,10 +48,10 @@ class Forwarding:
         """The answer, and whose it is. ``Rejected`` (503) where nobody could answer in time."""
         until = time.monotonic() + REQUEST_S
         route = self._route(task)
-        drawn = random.uniform(0, 100) if key is None or route.canary is None else draw(
-            task, route.canary.deployment, key
-        )  # fmt: skip
-        first = route.choose(drawn)
+        first = route.champion
+        if route.canary is not None:
+            drawn = random.uniform(0, 100) if key is None else draw(task, route.canary.deployment, key)
+            first = route.choose(drawn)
         trying = first is not None and first is route.canary and route.champion is not None
         if first is not None and trying and self._gone.get(first.socket, 0.0) < time.monotonic():
             answer = await self._try(first, path, headers, body, min(CANARY_S, until - time.monotonic()))
@@ -116,7 +116,10 @@ class Forwarding:
         raise overloaded(f"No worker of {task} answered in {REQUEST_S:g} s.")
 
     def _seen(self, target: Target) -> Observed:
-        return self.seen.setdefault(target.deployment, Observed())
+        found = self.seen.get(target.deployment)
+        if found is None:
+            found = self.seen[target.deployment] = Observed()
+        return found
 
     # --- what is asked beside
 

@@ -49,7 +49,9 @@ class Link(asyncio.Protocol):
         self.transport.write(UPGRADE)
 
     async def ask(self, headers: Mapping[str, str], body: bytes, within_s: float) -> Answer:
-        """``ConnectionError`` where the link ends first, ``TimeoutError`` where so many seconds pass."""
+        """``ConnectionError`` where the link ends first, ``TimeoutError`` where so many seconds pass, ``ValueError`` where no
+        frame holds it.
+        """
         told = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         identifier = self._last = self._last % _MOST_ID + 1
         self.transport.write(encode(identifier, 0, told, body))

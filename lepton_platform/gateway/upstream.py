@@ -125,9 +125,11 @@ class Upstream:
         if path == "/predict" and len(body) <= MOST_REQUEST_BYTES and (link := self._link(target)) is not None:
             try:
                 status, told, content = await link.ask(headers, body, within_s)
+                return Answer(status, [header for header in told if header[0] in _PASSED_ON], content)
             except OSError as error:
                 raise _unreachable(target, error) from None
-            return Answer(status, [header for header in told if header[0] in _PASSED_ON], content)
+            except ValueError as error:  # headers of no frame; what is to be said of them, the worker says
+                logger.debug("%s is asked over HTTP: %s", target.tag, error)
         named = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         head = f"{method} {path} HTTP/1.1\r\nHost: worker\r\n{named}Content-Length: {len(body)}\r\n\r\n"
         connection: _Connection | None = None

@@ -16,7 +16,10 @@ from lepton_platform.monitoring.alerts import MACHINE, Alerts, Kind
 DOWN_S = 60.0  # without a process that answers for a task
 RESTARTS, RESTARTS_S = 3, 600.0  # so many within so long are too many
 FEW, KNOWN_S = 20, 60.0  # requests, and seconds, that say nothing about a share yet
-FAILING, FINE = 0.01, 0.005  # share of errors from which it is wrong, and below which it is right again
+FAILING, FINE = (
+    0.01,
+    0.005,
+)  # share of errors that must surely be exceeded to be wrong, and below which it is right again
 FULL, FREE = 0.05, 0.07  # share of the disk that is free, likewise
 Json = Mapping[str, Any]
 
@@ -101,10 +104,13 @@ class Watch:
 def _errors(task: str, requests: Json, window_s: float) -> Iterator[Finding]:
     if window_s < KNOWN_S:
         return
-    share = requests["error_share"] or 0.0
-    words = f"{requests['errors']} of {requests['count']} requests failed in {window_s:.0f} s."
-    if share > FAILING and requests["count"] >= FEW:
-        yield Finding(task, "errors", True, words)
+    from lepton_platform.monitoring.performance import wilson
+
+    share, count = requests["error_share"] or 0.0, requests["count"]
+    words = f"{requests['errors']} of {count} requests failed in {window_s:.0f} s."
+    words = words if count else f"No request has come for {window_s:.0f} s."
+    if count >= FEW and wilson(requests["errors"], count)[0] > FAILING:
+        yield Finding(task, "errors", True, f"{words} {share:.1%} is surely more than {FAILING:.0%}.")
     elif share < FINE:
         yield Finding(task, "errors", False, words)
 

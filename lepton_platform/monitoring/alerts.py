@@ -5,9 +5,14 @@ keeps one of a kind open. What was seen again while it is open is counted and no
 beginning and each end: what could not be sent is sent with the next word, or by ``deliver``, which the gateway calls every
 half minute. Who sends a word claims it first, so that of processes that want to tell it at once one does; the claim of a
 process that died with it holds a minute.
+
+What comes and goes is one alert: its end is told when it has stayed away for a while (``STAYS_AWAY``), and what comes back
+before is the same, of which nobody hears twice.
 """
 
+import contextlib
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -16,13 +21,21 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.database import engine
+from lepton_platform.monitoring.advice import MACHINE as MACHINE  # with the alerts, for who raises them
+from lepton_platform.monitoring.advice import advice
 from lepton_platform.monitoring.channels import Channel, channels
 from lepton_platform.settings import Settings
 
 Kind = Literal["drift", "drift_check", "quality", "rollout", "service", "errors", "disk"]
-MACHINE = "machine"  # stands for the task where all of them are meant
 LATE = timedelta(days=1)  # what is over for longer is told no more: a channel that is new hears no old stories
 CLAIMED = timedelta(seconds=60)  # longer than any channel takes
+STAYS_AWAY: Mapping[Kind, timedelta] = {  # before its end is told; others end at once
+    "drift": timedelta(hours=2),  # longer than from one check to the next
+    "quality": timedelta(hours=2),
+    "service": timedelta(minutes=5),
+    "errors": timedelta(minutes=5),
+    "disk": timedelta(minutes=5),
+}
 logger = logging.getLogger("lepton.alerts")
 
 _metadata = sa.MetaData()
@@ -78,18 +91,33 @@ class Alert:
             return f"[resolved] {self.task}: {self.kind}. {self.resolved_why}"
         return f"[alert] {self.task}: {self.kind}. {self.why}"
 
+    def lasted(self) -> str:
+        """How long it was so, in words; as long as it is so, nothing."""
+        if self.resolved_at is None:
+            return ""
+        began, over = (datetime.fromisoformat(at) for at in (self.opened_at, self.resolved_at))
+        return f"It lasted {(over - began).total_seconds() / 60:,.0f} min, and began with: {self.why}"
+
 
 class Alerts:
-    """The table in the state database, and the channels of the settings."""
+    """The table in the state database, and the channels of the settings. ``stays_away``: by kind, see there."""
 
-    def __init__(self, settings: Settings, told: list[Channel] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        told: list[Channel] | None = None,
+        stays_away: Mapping[Kind, timedelta] = STAYS_AWAY,
+    ) -> None:
         self._engine = engine(settings.database_url)
         self._channels = channels(settings) if told is None else told
+        self._link = settings.alert_link or f"http://{settings.host}:{settings.service_port}"
+        self._stays_away = stays_away
         _metadata.create_all(self._engine)
 
     def raised(self, task: str, kind: Kind, why: str, at: datetime | None = None) -> Alert:
-        """It is so (still). Told if it was not so before."""
+        """It is so (still, or again). Told if it was not so before."""
         when = _text(at)
+        self._reopen(task, kind, when)
         values = {"task": task, "kind": kind, "why": why, "opened_at": when, "seen": 1, "seen_at": when}
         try:
             with self._engine.begin() as connection:
@@ -99,7 +127,7 @@ class Alerts:
                 connection.execute(
                     _alert.update().where(*_open(task, kind)).values(seen=_alert.c.seen + 1, seen_at=when)
                 )
-        self.deliver()
+        self.deliver(at)
         return self.of(task, kind)[0]
 
     def cleared(self, task: str, kind: Kind, why: str, at: datetime | None = None) -> bool:
@@ -108,7 +136,7 @@ class Alerts:
             ended = connection.execute(
                 _alert.update().where(*_open(task, kind)).values(resolved_at=_text(at), resolved_why=why)
             )
-        self.deliver()
+        self.deliver(at)
         return ended.rowcount > 0
 
     def of(self, task: str, kind: Kind | None = None) -> list[Alert]:
@@ -119,22 +147,39 @@ class Alerts:
     def open(self) -> list[Alert]:
         return self._select(_is_open)
 
-    def deliver(self) -> None:
+    def deliver(self, at: datetime | None = None) -> None:
         """Tell every channel what it has not been told; one that fails is logged, and left until the next call."""
         recent = sa.or_(_is_open, _alert.c.resolved_at > _text(datetime.now(UTC) - LATE))
         waiting = self._select(recent)[::-1]
         for channel in self._channels:
             for alert in waiting:
-                if not (self._told(alert, False, channel) and self._told(alert, True, channel)):
+                if not self._told(alert, False, channel):
                     break  # in order: no end before its beginning
+                if self._is_away(alert, _text(at)) and not self._told(alert, True, channel):
+                    break
+
+    def _is_away(self, alert: Alert, now: str) -> bool:
+        """Is it over for so long that it may be told?"""
+        stays = self._stays_away.get(alert.kind, timedelta(0))
+        return alert.resolved_at is not None and _later(alert.resolved_at, stays) <= now
+
+    def _reopen(self, task: str, kind: Kind, now: str) -> None:
+        """The latest of the kind, if it is over and nobody has been told so yet."""
+        last = next(iter(self.of(task, kind)), None)
+        if last is None or last.resolved_at is None or last.told_resolved or self._is_away(last, now):
+            return
+        same = (_alert.c.id == last.id, _alert.c.resolved_at == last.resolved_at)
+        with contextlib.suppress(IntegrityError), self._engine.begin() as connection:  # another may be open by now
+            connection.execute(_alert.update().where(*same).values(resolved_at=None, resolved_why=None))
 
     def _told(self, alert: Alert, over: bool, channel: Channel) -> bool:
         """Tell one word, unless it was told or need not be; ``False`` where the channel fails."""
         told = alert.told_resolved if over else alert.told_opened
-        if channel.name in told or (over and alert.resolved_at is None) or not self._claimed(alert, over, channel):
+        if channel.name in told or not self._claimed(alert, over, channel):
             return True
         try:
-            channel.send(alert.words(over))
+            more = alert.lasted() if over else advice(alert.task, alert.kind, self._link)
+            channel.send(f"{alert.words(over)}\n{more}")
         except Exception as error:  # whatever a network may raise: the alert must not stop what it is about
             logger.warning("%s could not be told: %s", channel.name, error)
             self._noted(alert, over, channel, told=False)
@@ -187,6 +232,10 @@ def _column(over: bool) -> sa.Column[Any]:
 
 def _same(claim: dict[str, Any]) -> list[sa.ColumnElement[bool]]:
     return [_claim.c[name] == value for name, value in claim.items()]
+
+
+def _later(text: str, by: timedelta) -> str:
+    return _text(datetime.fromisoformat(text) + by)
 
 
 def _text(at: datetime | None) -> str:

@@ -19,7 +19,10 @@ logger = logging.getLogger("lepton.alerts")
 
 
 class Channel(Protocol):
-    """``name`` is written down where it has been told: it must stay the same. ``send`` raises where it could not."""
+    """``name`` is written down where it has been told: it must stay the same. ``send`` raises where it could not.
+
+    What is sent is a line that says it all, and lines on what to do.
+    """
 
     @property
     def name(self) -> str: ...
@@ -32,7 +35,7 @@ class Log:
     name: str = "log"
 
     def send(self, words: str) -> None:
-        logger.warning("%s", words)
+        logger.warning("%s", words.replace("\n", " "))  # one line an event
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Frames:
         return found
 
 
-@functools.lru_cache(256)  # they are nearly always the same
+@functools.lru_cache(64)  # they are nearly always the same
 def _headers(head: bytes) -> Headers:
     parts = head.split(b"\n") if head else []
     if len(parts) % 2:

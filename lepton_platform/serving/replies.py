@@ -22,8 +22,11 @@ class Answer(NamedTuple):
     body: bytes
 
 
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encoder.encode(value)
 
 
 def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

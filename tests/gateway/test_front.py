@@ -16,16 +16,21 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from lepton_platform.gateway.front import Front
+from lepton_platform.gateway.predict_route import PredictRoute
 from lepton_platform.serving.body import read_body
 from lepton_platform.serving.replies import Answer
 
 SHORT, LONG = b"short:", b"long:"
 
 
-class Route:
-    """In ``PredictRoute``'s place: answers with the body that it was sent, and says which way that came."""
+class Route(PredictRoute):
+    """Answers with the body that it was sent, and says which way that came."""
 
-    async def answered(self, task: str, scope: Scope, found: Mapping[str, str], body: bytes) -> Answer:
+    def __init__(self) -> None:
+        pass  # there is no gateway
+
+    async def answered(self, task: str, scope: Scope, found: Mapping[str, str], body: bytes | Receive) -> Answer:
+        assert isinstance(body, bytes)
         if body == b"refuse":
             return Answer(413, [(b"content-length", b"2"), (b"connection", b"close")], b"no")
         told = SHORT + body

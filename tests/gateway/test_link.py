@@ -117,6 +117,8 @@ def test_small_predictions_take_the_link_and_all_else_http(start: Callable[..., 
             assert await ask(upstream, worker, b"x" * (MOST_REQUEST_BYTES + 1)) == HTTP
             assert await ask(upstream, worker, b"x", path="/predict?annotate=true") == HTTP
             assert await ask(upstream, worker, b"x", path="/feedback") == HTTP
+            long = await upstream.send(worker.target, "POST", "/predict", {"accept": "x" * 65_535}, b"x", 10)
+            assert long.status == 431  # as HTTP says it
 
     asyncio.run(asked())
 

@@ -94,7 +94,10 @@ def test_another_version_is_no_restart(watch: Watch) -> None:
 
 @pytest.mark.parametrize(
     ("count", "errors", "window_s", "said"),
-    [(100, 2, 300, True), (1000, 6, 300, None), (1000, 4, 300, False), (10, 9, 300, None), (100, 50, 20, None), (0, 0, 300, False)],
+    [
+        (100, 3, 300, True), (100, 2, 300, None), (20, 1, 300, None), (1000, 6, 300, None), (1000, 4, 300, False),
+        (10, 9, 300, None), (100, 50, 20, None), (0, 0, 300, False),
+    ],
 )  # fmt: skip
 def test_errors(watch: Watch, count: int, errors: int, window_s: float, said: bool | None) -> None:
     share = errors / count if count else None
@@ -127,7 +130,7 @@ def test_each_is_told_once_when_it_begins_and_once_when_it_is_over(tmp_path: Pat
         machine={"disk_free_bytes": 1e9},
     )
     with hooked() as hook:
-        book = Alerts(Settings(workspace=tmp_path), [Webhook(hook.url)])
+        book = Alerts(Settings(workspace=tmp_path), [Webhook(hook.url)], {})
         for overview in (told(), bad, bad, bad, told(), told(), bad):
             tell(book, watch.judge(overview))
             clock.now += 31
@@ -163,7 +166,7 @@ def test_a_worker_that_is_killed_again_and_again_is_told(bentos: dict[str, Path]
     running, watch = serve(settings), Watch(3 * HOUR_S, clock)
     with hooked() as hook:
         try:
-            book = Alerts(settings, [Webhook(hook.url)])
+            book = Alerts(settings, [Webhook(hook.url)], {})
             for _ in range(4):
                 overview = running.client.get(f"{running.url}/v1/overview").json()
                 tell(book, watch.judge(overview))

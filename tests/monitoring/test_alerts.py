@@ -1,5 +1,6 @@
 """Alerts: told once when they begin and once when they are over, over real sockets; what could not be told is told later."""
 
+import re
 import signal
 import ssl
 import subprocess
@@ -23,8 +24,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.main import get_command
 
-from lepton_platform.monitoring.alerts import Alerts, Kind
+from lepton_platform.cli.main import app
+from lepton_platform.monitoring.alerts import MACHINE, Alerts, Kind
 from lepton_platform.monitoring.channels import Channel, Email, Log, Webhook, channels
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
@@ -36,18 +39,23 @@ from tests.workspaces import free_port
 class Heard:
     """A channel of the test's own; ``deaf``: what is sent does not arrive."""
 
-    words: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     deaf: bool = False
     name: str = "heard"
+
+    @property
+    def words(self) -> list[str]:
+        return [text.splitlines()[0] for text in self.texts]
 
     def send(self, words: str) -> None:
         if self.deaf:
             raise ConnectionError("nobody is there")
-        self.words.append(words)
+        self.texts.append(words)
 
 
 def alerts(folder: Path, *told: Channel, **more: str) -> Alerts:
-    return Alerts(Settings(workspace=folder, **more), list(told) if told else None)
+    """That tell an end at once."""
+    return Alerts(Settings(workspace=folder, **more), list(told) if told else None, {})
 
 
 def test_what_is_seen_again_is_counted_and_not_told(tmp_path: Path) -> None:
@@ -97,6 +105,50 @@ def test_every_beginning_and_every_end_is_told_exactly_once(tmp_path_factory, st
     assert len(heard.words) == begun + over
     assert sum(words.startswith("[alert]") for words in heard.words) == begun
     assert {alert.task for alert in book.open()} == {task for task, is_wrong in wrong.items() if is_wrong}
+
+
+STAYS = timedelta(minutes=10)
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=30))
+@settings(deadline=None, max_examples=40)
+def test_what_comes_and_goes_is_one_alert_until_it_stays_away(tmp_path_factory, steps) -> None:
+    """``steps``: minutes until the next look, and whether it is so then. In between somebody delivers each minute."""
+    heard, now = Heard(), datetime.now(UTC)
+    book = Alerts(Settings(workspace=tmp_path_factory.mktemp("alerts")), [heard], {"errors": STAYS})
+    expected: list[str] = []
+    open_, over_at, minute = False, None, 0
+    for pause, wrong in steps:
+        for _ in range(pause):
+            minute += 1
+            book.deliver(now + timedelta(minutes=minute))
+            if over_at is not None and minute - over_at >= 10:
+                expected.append("[resolved]")
+                open_, over_at = False, None
+        (book.raised if wrong else book.cleared)("trees", "errors", "it", now + timedelta(minutes=minute))
+        if wrong and not open_:
+            expected.append("[alert]")
+        over_at = minute if not wrong and open_ and over_at is None else None if wrong else over_at
+        open_ = open_ or wrong
+    assert [words.split(" ")[0] for words in heard.words] == expected
+    assert len(book.of("trees")) == expected.count("[alert]")
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_who_is_woken_is_told_where_to_look_and_what_to_do(tmp_path: Path, kind: Kind) -> None:
+    heard = Heard()
+    book = Alerts(Settings(workspace=tmp_path, service_port=3111), [heard], {})
+    for task in ("trees", MACHINE):
+        book.raised(task, kind, "It is so.", datetime.now(UTC) - timedelta(minutes=12))
+        _, first, link = heard.texts[-1].splitlines()
+        assert link == "http://127.0.0.1:3111/overview" and first.endswith(".") and "{" not in first
+        named = re.findall(r"`lepton (\w+)", first)
+        assert set(named) <= set(get_command(app).commands), named  # pyright: ignore[reportAttributeAccessIssue]
+        book.cleared(task, kind, "It is over.")
+        assert heard.texts[-1].splitlines()[1:] == ["It lasted 12 min, and began with: It is so."]
+    elsewhere = Alerts(Settings(workspace=tmp_path, alert_link="https://models.example.org"), [heard], {})
+    elsewhere.raised("digits", kind, "It is so.")
+    assert heard.texts[-1].splitlines()[-1] == "https://models.example.org/overview"
 
 
 def test_processes_that_see_it_at_once_open_one(tmp_path: Path) -> None:
@@ -206,7 +258,7 @@ def test_servers_that_refuse_are_asked_again_and_lose_nothing(tmp_path: Path, ho
     for _ in range(2):
         alerts(tmp_path, alert_webhook=hook.url, alert_email="ops@example.org", smtp_url=server).deliver()
     assert hook.words == everything
-    assert [message.get_content().strip() for message in post.taken] == everything
+    assert [message.get_content().splitlines()[0] for message in post.taken] == everything
 
 
 def test_a_channel_that_is_new_hears_what_is_open_and_no_old_stories(tmp_path: Path) -> None:
@@ -234,7 +286,8 @@ def test_of_many_who_tell_at_once_one_does(tmp_path: Path, hook: Hook) -> None:
 
 DIES = """
 import os, signal, sys
-from lepton_platform.monitoring.alerts import Alerts, Kind
+from lepton_platform.cli.main import app
+from lepton_platform.monitoring.alerts import MACHINE, Alerts, Kind
 from lepton_platform.settings import Settings
 
 class Dies:
