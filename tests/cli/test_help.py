@@ -72,3 +72,7 @@ def test_a_workspace_that_the_environment_names_is_not_confused_with_the_one_aro
     with pytest.raises(SystemExit):
         main(["status", "nothing", "--workspace", str(here)])
     assert "this acts on" not in capfd.readouterr().err
+    with pytest.raises(SystemExit):  # DVC calls it in the folder of the dvc.yaml that it means
+        main(["stage", "raw", "nothing"])
+    said = capfd.readouterr().err
+    assert "this acts on" not in said and f"There is no task 'nothing' in {here}" in said
