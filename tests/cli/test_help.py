@@ -57,6 +57,10 @@ def test_init_says_when_it_keeps_the_parameters_that_are_there(tmp_path, monkeyp
         with pytest.raises(SystemExit) as ended:
             main(["init", *words])
         assert ended.value.code == 0 and said in capfd.readouterr().out
+    monkeypatch.setenv("LEPTON_WORKSPACE", str(tmp_path))  # as an activated environment does
+    with pytest.raises(SystemExit):
+        main(["init", "there"])
+    assert "Next: lepton run --workspace there" in capfd.readouterr().out
 
 
 def test_a_workspace_that_the_environment_names_is_not_confused_with_the_one_around_here(tmp_path, monkeypatch, capfd):
