@@ -23,7 +23,7 @@ def enough_labels(settings: Settings, task: str, since: datetime) -> "Wish | Non
     from lepton_platform.monitoring.retraining import RetrainParams, Wish
     from lepton_platform.serving.log_reader import FEEDBACK, read_all
 
-    wanted = _section(settings, task, "retrain", RetrainParams).new_labels
+    wanted = section(settings.workspace, task, "retrain", RetrainParams).new_labels
     if wanted is None:
         return None
     first: dict[str, datetime] = {}
@@ -46,7 +46,7 @@ def check_quality(settings: Settings, task: str, window: timedelta, as_of: datet
     from lepton_platform.monitoring.quality_book import QualityBook
     from lepton_platform.serving.lineage import stored_manifest
 
-    params, tag = _section(settings, task, "feedback", room.FeedbackParams), champion_tag(settings, task)
+    params, tag = section(settings.workspace, task, "feedback", room.FeedbackParams), champion_tag(settings, task)
     content, truth = load_part(task, "preprocess").CONTENT, truth_name(task)
     joined, counts = _joined(settings, task, as_of - window, as_of, tag)
     some = room.chosen(joined, params.max_rows)
@@ -111,7 +111,3 @@ def truth_name(task: str) -> str:
     from lepton_platform.monitoring.feedback import LABEL
 
     return getattr(load_part(task, "api"), "TRUTH", LABEL)
-
-
-def _section(settings: Settings, task: str, name: str, model: type) -> Any:
-    return section(settings.workspace, task, name, model)

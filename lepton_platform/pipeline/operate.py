@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lepton_platform.pipeline.lineage import all_versions
-from lepton_platform.pipeline.params import parse, task_params
+from lepton_platform.pipeline.params import section
 from lepton_platform.pipeline.run import exclusive
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import tree_hash
-from lepton_platform.root import MARKER
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import load_part
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from lepton_platform.serving.deployments import Deployment
     from lepton_platform.serving.offers import Decision
     from lepton_platform.serving.params import RolloutParams
-
-
-def _params(settings: Settings, task: str, section: str, model: type) -> Any:
-    values = task_params(settings.workspace, task).get(section) or {}
-    return parse(values, model, f"{MARKER}: {task}.{section}")
 
 
 def publish_features(settings: Settings, task: str) -> tuple[str, dict[str, int]]:
@@ -61,7 +55,7 @@ def rollout_params(settings: Settings, task: str) -> "RolloutParams":
     """The section ``serve.rollout``."""
     from lepton_platform.serving.params import ServeParams
 
-    return _params(settings, task, "serve", ServeParams).rollout
+    return section(settings.workspace, task, "serve", ServeParams).rollout
 
 
 def deploy(
@@ -146,7 +140,7 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     from lepton_platform.pipeline.served import any_since
     from lepton_platform.pipeline.served import window as served
 
-    params = _params(settings, task, "drift", room.DriftParams)
+    params = section(settings.workspace, task, "drift", room.DriftParams)
     versions, since = champion_versions(settings, task), now - window
     out = settings.path("reports", task, "drift")
     out.mkdir(parents=True, exist_ok=True)
@@ -174,7 +168,7 @@ def count_served(settings: Settings, task: str, hour: str) -> int:
     from lepton_platform.monitoring.drift import DriftParams
     from lepton_platform.pipeline.served import count_hour
 
-    most = _params(settings, task, "drift", DriftParams).max_rows
+    most = section(settings.workspace, task, "drift", DriftParams).max_rows
     return sum(one.rows for one in count_hour(settings, task, hour, most).values())
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from lepton_platform.root import MARKER
 from lepton_platform.stage import Params, StageFailed
 
+Section = TypeVar("Section", bound=Params)
 PROFILES = Path(__file__).parent / "profiles"
 
 
@@ -64,13 +65,13 @@ def check_sections(workspace: Path, task: str, sections: list[str]) -> None:
         )
 
 
-def section(workspace: Path, task: str, name: str, model: type[Params]) -> Params:
+def section(workspace: Path, task: str, name: str, model: type[Section]) -> Section:
     """The section ``name`` of the task, as ``model``; ``StageFailed`` names every wrong field."""
     values = task_params(workspace, task).get(name) or {}
     return parse(values, model, f"{MARKER}: {task}.{name}")
 
 
-def parse(values: Mapping[str, Any], model: type[Params], where: str) -> Params:
+def parse(values: Mapping[str, Any], model: type[Section], where: str) -> Section:
     try:
         return model.model_validate(values)
     except ValidationError as error:
