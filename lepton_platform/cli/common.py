@@ -46,6 +46,18 @@ def open_workspace(workspace: Path | None) -> "Settings":
     return settings
 
 
+def warn_if_stale(settings: "Settings") -> None:
+    """DVC compares with what ``dvc.yaml`` names, which may be of other code than is installed."""
+    from lepton_platform.pipeline import dvcfile
+
+    if stale := dvcfile.stale_files(settings.workspace):
+        print(
+            f"lepton: {', '.join(stale)} out of date: what DVC knows is said of other code than this. `lepton versioning "
+            "render`, or `lepton run`, brings it up to date.",
+            file=sys.stderr,
+        )
+
+
 def chosen_tasks(settings: "Settings", names: list[str] | None) -> list[str]:
     """The named tasks, or all of the workspace's; a wrong name is a wrong use."""
     from lepton_platform.pipeline.params import workspace_tasks

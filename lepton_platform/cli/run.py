@@ -1,5 +1,6 @@
 """`lepton run` brings the graph up to date through Dagster; `lepton stage` runs one stage without it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -102,13 +103,23 @@ def _report(settings: "Settings", tasks: list[str], ended: Ended, upto: str | No
         say("Everything is up to date: nothing ran.")
 
 
+def _around_here() -> Path | None:
+    from lepton_platform.root import MARKER, find_workspace
+
+    found = find_workspace(Path.cwd())
+    return found if (found / MARKER).is_file() else None
+
+
 def stage(
     name: Annotated[str, typer.Argument(metavar="STAGE", help="A stage of the graph.")],
     task: Annotated[str, typer.Argument(help="A task of the workspace.")],
     workspace: Workspace = None,
 ) -> None:
-    """Run one stage on what lies in the workspace: what dvc.yaml calls, without Dagster."""
-    settings = open_workspace(workspace)
+    """Run one stage on what lies in the workspace: what dvc.yaml calls, without Dagster.
+
+    The workspace around here comes before $LEPTON_WORKSPACE: DVC calls this where its dvc.yaml is, a copy of an experiment's.
+    """
+    settings = open_workspace(workspace or _around_here())
     found = chosen_stage(name)
     if task not in chosen_tasks(settings, None):
         raise UsageError(f"There is no task '{task}' in {settings.workspace}.")

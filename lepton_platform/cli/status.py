@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lepton_platform.cli.common import Json, Workspace, chosen_tasks, console, open_workspace, print_json
+from lepton_platform.cli.common import Json, Workspace, chosen_tasks, console, open_workspace, print_json, warn_if_stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,6 +107,7 @@ def status(
 ) -> None:
     """What is fresh, how good it is, and what is deployed."""
     settings = open_workspace(workspace)
+    warn_if_stale(settings)
     found = task_statuses(settings, chosen_tasks(settings, [task] if task else None))
     if as_json:
         print_json({"tasks": found})

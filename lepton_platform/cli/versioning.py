@@ -2,7 +2,7 @@
 
 import typer
 
-from lepton_platform.cli.common import FAILED, Workspace, open_workspace, say
+from lepton_platform.cli.common import FAILED, Workspace, open_workspace, say, warn_if_stale
 
 app = typer.Typer(help="dvc.yaml from the stage table; Dagster brought level with dvc.lock.", no_args_is_help=True)
 
@@ -33,5 +33,6 @@ def sync(workspace: Workspace = None) -> None:
     settings = open_workspace(workspace)
     from lepton_platform.components.launch import sync_tasks
 
+    warn_if_stale(settings)
     told = sync_tasks(settings)
     say(f"Told Dagster of: {', '.join(told)}." if told else "Dagster knows every version in dvc.lock.")

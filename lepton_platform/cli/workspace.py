@@ -1,5 +1,6 @@
 """`lepton init`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,11 @@ def init(
 
     if profile not in profile_names():
         raise UsageError(f"There is no profile '{profile}'. The profiles are: {', '.join(profile_names())}.")
-    folder = directory.resolve()
+    folder, named = directory.resolve(), os.environ.get("LEPTON_WORKSPACE")
     kept = (folder / MARKER).is_file()
     made = ", ".join(make(folder, profile, tasks or None))
-    there = "" if folder == Path.cwd() else f"cd {directory} && "
+    run = "lepton run" if folder == Path.cwd() else f"cd {directory} && lepton run"
+    if named and Path(named).resolve() != folder:  # an activated environment's, which `lepton run` would act on
+        run = f"lepton run --workspace {directory}"
     what = f"was one already, and its {MARKER} is kept," if kept else f"is a workspace ({profile})"
-    say(f"{directory} {what} with: {made}. Next: {there}lepton run")
+    say(f"{directory} {what} with: {made}. Next: {run}")

@@ -1,4 +1,7 @@
-"""Tell Dagster what ``dvc repro`` made: a materialisation a stage whose version in ``dvc.lock`` is new to it."""
+"""Tell Dagster what ``dvc repro`` made: a materialisation a stage whose version in ``dvc.lock`` is new to it.
+
+A stage that is a check has passed it, else it would have left nothing: the check is told with it.
+"""
 
 from collections.abc import Iterator
 
@@ -12,8 +15,9 @@ from dagster._core.definitions.data_version import (  # the tags that a step's o
     get_input_event_pointer_tag,
 )
 
-from lepton_platform.components.metadata import outcome_metadata
+from lepton_platform.components.metadata import check_metadata, outcome_metadata
 from lepton_platform.components.stage_asset import code_version, open_versions
+from lepton_platform.pipeline import dvcfile
 from lepton_platform.pipeline.run import Outcome, known_result
 from lepton_platform.pipeline.stages import STAGES, Stage
 from lepton_platform.settings import get_settings
@@ -48,8 +52,24 @@ def _event(instance: dg.DagsterInstance, stage: Stage, task: str, version: str) 
     return dg.AssetMaterialization(dg.AssetKey([task, stage.name]), metadata=metadata, tags=tags)
 
 
+def _passed(stage: Stage, task: str, version: str) -> dg.AssetCheckEvaluation:
+    assert stage.check is not None
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey([task, stage.name]),
+        check_name=stage.check,
+        passed=True,
+        metadata=check_metadata(known_result(get_settings(), task, stage, version)),
+        blocking=True,
+    )
+
+
 def sync(instance: dg.DagsterInstance, task: str) -> Iterator[str]:
-    """Report what is fresh in DVC and unknown to Dagster, in the graph's order; yields the stages' names."""
+    """Report what is fresh in DVC and unknown to Dagster, in the graph's order; yields the stages' names.
+
+    Nothing, while ``dvc.yaml`` is older than the code: what DVC calls fresh was then made by other code.
+    """
+    if dvcfile.stale_files(get_settings().workspace):
+        return
     recorded = open_versions().recorded([task])[task]
     for stage in STAGES:
         version = recorded[stage.name].version
@@ -58,4 +78,6 @@ def sync(instance: dg.DagsterInstance, task: str) -> Iterator[str]:
         data_version, code, _ = _known(instance, dg.AssetKey([task, stage.name]))
         if version and (data_version, code) != (version, code_version(stage, task)):
             instance.report_runless_asset_event(_event(instance, stage, task, version))
+            if stage.check:
+                instance.report_runless_asset_event(_passed(stage, task, version))
             yield stage.name

@@ -8,10 +8,12 @@ a line, which the stage ``raw`` applies whenever it runs:
     {"op": "delete", "id": "9a…"}
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,18 +162,30 @@ def _replace(dataset: Path, table: pa.Table) -> None:
 
 
 def _append(journal: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """All of the lines or none: a kill leaves no half of one."""
+    """All of the lines or none: a kill leaves no half of one. Of two at a time the second waits."""
     journal.parent.mkdir(parents=True, exist_ok=True)
-    before = journal.read_bytes() if journal.exists() else b""
-    if before and not before.endswith(b"\n"):
-        before += b"\n"
     text = "".join(json.dumps(line, ensure_ascii=True, sort_keys=True, default=str) + "\n" for line in lines)
-    part = journal.with_name(f".{journal.name}.new")
-    with part.open("wb") as stream:
-        stream.write(before + text.encode("ascii"))
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(journal)
+    with _alone(journal.parent):
+        before = journal.read_bytes() if journal.exists() else b""
+        if before and not before.endswith(b"\n"):
+            before += b"\n"
+        part = journal.with_name(f".{journal.name}.new")
+        with part.open("wb") as stream:
+            stream.write(before + text.encode("ascii"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(journal)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One writer at a time in the folder; no file is made for it, and the kernel frees it on a kill."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _read(journal: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -57,6 +57,10 @@ def test_init_says_when_it_keeps_the_parameters_that_are_there(tmp_path, monkeyp
         with pytest.raises(SystemExit) as ended:
             main(["init", *words])
         assert ended.value.code == 0 and said in capfd.readouterr().out
+    monkeypatch.setenv("LEPTON_WORKSPACE", str(tmp_path))  # as an activated environment does
+    with pytest.raises(SystemExit):
+        main(["init", "there"])
+    assert "Next: lepton run --workspace there" in capfd.readouterr().out
 
 
 def test_a_workspace_that_the_environment_names_is_not_confused_with_the_one_around_here(tmp_path, monkeypatch, capfd):
@@ -72,3 +76,7 @@ def test_a_workspace_that_the_environment_names_is_not_confused_with_the_one_aro
     with pytest.raises(SystemExit):
         main(["status", "nothing", "--workspace", str(here)])
     assert "this acts on" not in capfd.readouterr().err
+    with pytest.raises(SystemExit):  # DVC calls it in the folder of the dvc.yaml that it means
+        main(["stage", "raw", "nothing"])
+    said = capfd.readouterr().err
+    assert "this acts on" not in said and f"There is no task 'nothing' in {here}" in said

@@ -1,5 +1,6 @@
 """Update and delete by id: all or nothing, never in place."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,3 +104,11 @@ def test_a_journal_grows_whole_line_by_whole_line(tmp_path):
     edits._append(journal, [{"op": "update", "id": "a", "set": {"n": 1}}])
     assert edits._read(journal) == ({"a": {"n": 1}}, ["ü"])
     assert [path.name for path in journal.parent.iterdir()] == ["edits.jsonl"]
+
+
+def test_who_notes_edits_at_the_same_time_loses_none(tmp_path):
+    journal = tmp_path / "edits.jsonl"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: edits._append(journal, [{"op": "delete", "id": f"row-{n}"}]), range(200)))
+    assert sorted(edits._read(journal)[1]) == sorted(f"row-{n}" for n in range(200))
+    assert [path.name for path in tmp_path.iterdir()] == ["edits.jsonl"]

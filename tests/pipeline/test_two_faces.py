@@ -1,6 +1,7 @@
 """`lepton run` and `dvc repro` on one workspace: the same bytes, the same versions, the same idea of what is stale."""
 
 import json
+import sys
 
 import pytest
 import yaml
@@ -9,6 +10,17 @@ from lepton_platform.pipeline.stages import STAGES, downstream
 from tests.workspaces import TASKS, Workspace, new_workspace
 
 NAMES = [f"{task}-{stage.name}" for task in TASKS for stage in STAGES]
+CHECKED = """
+import dagster as dg
+from lepton_platform.settings import get_settings
+
+get_settings()
+key = dg.AssetCheckKey(dg.AssetKey(["sentiment", "contract"]), "expectations")
+with dg.DagsterInstance.get() as instance:
+    [found] = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).values()
+    made = instance.get_latest_materialization_event(key.asset_key)
+    print(found.evaluation.passed, found.event.timestamp >= made.timestamp)
+"""
 pytestmark = pytest.mark.slow
 
 
@@ -77,10 +89,18 @@ def test_a_changed_parameter_runs_again_and_dvc_repro_settles_lepton(copy):
     assert states(workspace, "sentiment")["clean"] == "fresh"
 
 
-def test_after_dvc_repro_dagster_is_told_the_same_versions(tmp_path):
+def test_after_dvc_repro_dagster_is_told_the_same_versions_and_what_was_checked(tmp_path):
     workspace = new_workspace(tmp_path / "workspace")
-    workspace.call("dvc", "repro", "sentiment-clean")
+    workspace.call("dvc", "repro", "sentiment-contract")
+    table = workspace.folder / "code.yaml"
+    rendered = table.read_text()
+    table.write_text(rendered + "of-before: 0\n")
+    said = workspace.call("lepton", "versioning", "sync")
+    assert "code.yaml out of date" in said and "Told" not in said, "made by what code?"
+    assert "code.yaml out of date" in workspace.call("lepton", "status", "sentiment")
+    table.write_text(rendered)
     told = workspace.call("lepton", "versioning", "sync")
-    assert "sentiment/raw" in told and "sentiment/clean" in told
+    assert all(f"sentiment/{name}" in told for name in ("raw", "clean", "contract"))
     assert "Dagster knows every version" in workspace.call("lepton", "versioning", "sync")
-    assert "nothing ran" in workspace.call("lepton", "run", "sentiment", "--upto", "clean")
+    assert "nothing ran" in workspace.call("lepton", "run", "sentiment", "--upto", "contract")
+    assert workspace.output(sys.executable, "-c", CHECKED).split() == ["True", "True"]
