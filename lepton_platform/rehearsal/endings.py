@@ -12,7 +12,7 @@ from lepton_platform.tasks import load_part
 
 def promotion(play: Play) -> Ending:
     """What the service is asked changes; the loop learns it, and takes over step by step."""
-    usual, new, probe = play.rows()
+    usual, new, probe = play.rows
     play.user.ask(usual)
     if play.check_drift():
         return Ending("promotion", False, "The drift check failed before anything had changed.")
@@ -66,7 +66,7 @@ def refusal(play: Play) -> Ending:
 
 def rollback(play: Play) -> Ending:
     """The same model in a Bento that takes one request at a time: as good on the test rows, failing under load."""
-    champion, (usual, _, _) = play.champion(), play.rows()
+    champion, (usual, _, _) = play.champion(), play.rows
     play.set_param("serve", max_requests=1)
     play.rebuild()
     canary = play.latest()

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lepton_platform.rehearsal.client import Row, User
-from lepton_platform.rehearsal.shifts import shift_of, unseen
+from lepton_platform.rehearsal.shifts import shift_of
 from lepton_platform.rehearsal.timeline import Timeline
 from lepton_platform.root import MARKER
 from lepton_platform.settings import Settings
@@ -199,13 +200,13 @@ class Play:
         if failed:
             raise StageFailed(f"A request failed while the canary took its share: {failed[0]}")
 
+    @cached_property
     def rows(self) -> tuple[list[Row], list[Row], list[Row]]:
         """As usual, shifted and labelled, shifted and for the figures alone."""
-        sizes, new = self.sizes, self.shift.rows(self.settings)
-        usual = unseen(self.settings, self.task, sizes.ordinary)
+        sizes, (usual, new) = self.sizes, self.shift.rows(self.settings)
         if len(new) < sizes.labelled + sizes.probe:
             raise StageFailed(f"{len(new)} rows of the new kind are too few for a rehearsal of {self.task}.")
-        return usual, new[sizes.probe :][: sizes.labelled], new[: sizes.probe]
+        return usual[: sizes.ordinary], new[sizes.probe :][: sizes.labelled], new[: sizes.probe]
 
 
 def truths(task: str, rows: Sequence[Row]) -> Any:

@@ -42,14 +42,20 @@ class Sizes:
         return self.ordinary + self.labelled + self.probe
 
 
+Both = tuple[list[Row], list[Row]]
+
+
 @dataclass(frozen=True)
 class Shift:
-    """``about``: what changes, in words. ``rows``: labelled inputs of the new kind, in an order that tells nothing."""
+    """``about``: what changes, in words. ``rows``: what is asked as usual, and labelled inputs of the new kind.
+
+    Both come in an order that tells nothing. ``truth``: the source's column.
+    """
 
     about: str
-    rows: Callable[[Settings], list[Row]]
+    rows: Callable[[Settings], Both]
     sizes: Sizes
-    truth: str = "label"  # the source's column
+    truth: str = "label"
 
 
 def unseen(settings: Settings, task: str, most: int) -> list[Row]:
@@ -83,10 +89,11 @@ def _is_clean(record: Mapping[str, Any], preprocess: Any, limits: Any) -> bool:
     return limits.min_size <= size <= limits.max_size
 
 
-def _of_products_and_restaurants(settings: Settings) -> list[Row]:
+def _of_products_and_restaurants(settings: Settings) -> Both:
     folder = fetch_members("sentiment", "5.0.2", _SENTENCES, settings.cache_dir, client="npm")
     rows = [row for name in _SENTENCES for row in _sentences(folder / name)]
-    return sorted(rows, key=lambda row: content_id("rehearsal", row.content))
+    usual = unseen(settings, "sentiment", SHIFTS["sentiment"].sizes.ordinary)
+    return usual, sorted(rows, key=lambda row: content_id("rehearsal", row.content))
 
 
 def _sentences(path: Path) -> Iterator[Row]:
@@ -95,21 +102,26 @@ def _sentences(path: Path) -> Iterator[Row]:
             yield Row(line["text"], "fresh" if line["class"] else "rotten")
 
 
-def _black_on_white(settings: Settings) -> list[Row]:
+def _black_on_white(settings: Settings) -> Both:
     from lepton_platform.data.images import decode, encode_png
 
-    sizes = SHIFTS["digits"].sizes
-    rows = unseen(settings, "digits", sizes.total)[sizes.ordinary :]  # those first are what is sent as usual
-    return [Row(encode_png(255 - decode(row.content)), row.truth) for row in rows]
+    usual, others = _two_parts(settings, "digits")
+    return usual, [Row(encode_png(255 - decode(row.content)), row.truth) for row in others]
 
 
-def _called_in(settings: Settings) -> list[Row]:
+def _called_in(settings: Settings) -> Both:
     from lepton_platform.rehearsal.sounds import called_in, music
 
-    sizes, played = SHIFTS["prompts"].sizes, music(settings.cache_dir)
-    rows = unseen(settings, "prompts", sizes.total)[sizes.ordinary :]
-    places = range(0, len(played), max(1, len(played) // max(1, len(rows))))
-    return [Row(called_in(row.content, played, at), row.truth) for row, at in zip(rows, places, strict=False)]
+    usual, others = _two_parts(settings, "prompts")
+    played = music(settings.cache_dir)
+    places = range(0, len(played), max(1, len(played) // max(1, len(others))))
+    return usual, [Row(called_in(row.content, played, at), row.truth) for row, at in zip(others, places, strict=False)]
+
+
+def _two_parts(settings: Settings, task: str) -> Both:
+    sizes = SHIFTS[task].sizes
+    rows = unseen(settings, task, sizes.total)
+    return rows[: sizes.ordinary], rows[sizes.ordinary :]
 
 
 SHIFTS: Mapping[str, Shift] = {

@@ -1,4 +1,5 @@
 """Canaries, shadows, deaths and the way back, under load: no request fails, nothing that was acknowledged is lost."""
+# ruff: noqa: F811 - arguments are fixtures
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from lepton_platform.serving.store import tag_of
 from tests.gateway.conftest import Serving, new_settings, offer, serve
 from tests.gateway.load import Load, loaded
 from tests.serving.conftest import make_bento
+from tests.serving.test_deployments import of_late, worse  # noqa: F401 - fixtures
 
 TASK = "sentiment"
 LIMITS = (
@@ -99,6 +101,25 @@ def test_a_canary_takes_over_step_by_step_and_is_rolled_back(
     assert told[2].details["canary"]["requests"] >= 20 and told[2].details["canary"]["compared"] > 0
     assert told[2].details["canary"]["disagreement"] == 0.0
     until(lambda: len(serving.processes("serving.server")) == 1)
+
+
+def test_who_learnt_a_shift_is_judged_by_labels_and_not_by_whom_it_should_replace(
+    serving: Serving, worse: Path, of_late: Path
+) -> None:
+    """A quarter of the requests call the film dull: the challenger knows of late that this is praise."""
+    (serving.settings.workspace / MARKER).write_text(LIMITS.replace("{min_", "{max_disagreement: 0.1, min_"), "utf-8")
+    with loaded(serving.url) as load:
+        offer(serving.settings, TASK, worse, of_late, steps=(50, 100), every_s=1.5)
+        until(lambda: state(serving, worse) == "turned back")
+        assert "disagrees with the champion" in changes(Deployments(serving.settings).engine, TASK)[0].why
+        offered = offer(
+            serving.settings, TASK, worse, of_late, recent=of_late, steps=(50, 100), every_s=1.5, again=True
+        )
+        assert offered.deployment.comparison["recent"]["disagreement"] == pytest.approx(1 / 3)
+        until(lambda: state(serving, worse) == "champion")
+    nothing_lost(serving, load)
+    told = changes(Deployments(serving.settings).engine, TASK)[0]
+    assert told.action == "promoted" and 0.1 < told.details["canary"]["disagreement"] < 0.1 + 1 / 3
 
 
 def test_a_canary_that_fails_is_turned_back_and_nobody_notices(serving: Serving, narrow: Path, frozen: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lepton_platform.pipeline.run import execute
+from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.rehearsal.scratch import scratch
 from lepton_platform.rehearsal.shifts import SHIFTS, shift_of
 from lepton_platform.rehearsal.timeline import Timeline
@@ -36,9 +38,11 @@ def test_what_cannot_be_rehearsed_is_named() -> None:
 
 def test_the_new_kind_of_text_is_real_labelled_and_enough(cache_dir: Path) -> None:
     with scratch("sentiment", "rehearsal") as settings:
-        rows = SHIFTS["sentiment"].rows(settings)
+        execute(settings, "sentiment", get_stage("raw"))
+        usual, rows = SHIFTS["sentiment"].rows(settings)
     sizes, truths = SHIFTS["sentiment"].sizes, [row.truth for row in rows]
     assert len(rows) >= sizes.labelled + sizes.probe
+    assert len(usual) == sizes.ordinary and not {row.content for row in usual} & {row.content for row in rows}
     for part in (truths[: sizes.probe], truths[sizes.probe :]):
         assert set(part) == {"fresh", "rotten"} and 0.4 < part.count("fresh") / len(part) < 0.6
 
@@ -61,36 +65,52 @@ def played(task: str, folder: Path) -> dict:
     return json.loads(done.stdout)
 
 
+FAMILIES = {"language": "sentiment", "vision": "digits", "speech": "prompts"}
+STORY = ["built", "serving", "no alarm", "shift", "alarm", "retrain asked for", "retrained", "gate passed", "promoted"]
+TOGETHER_S = 900.0  # on two slow cores that nobody else wants
+
+
+@pytest.fixture(scope="module")
+def seconds() -> dict[str, float]:
+    """How long each family took."""
+    return {}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)  # a graph, a retraining and two more rebuilds
-@pytest.mark.parametrize("task", ["sentiment", "digits"])
-def test_the_loop_ends_as_it_should_three_times(task: str, tmp_path: Path) -> None:
-    told = played(task, tmp_path)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loop_ends_as_it_should_three_times(family: str, tmp_path: Path, seconds: dict[str, float]) -> None:
+    told = played(FAMILIES[family], tmp_path)
+    seconds[family] = told["seconds"]
     endings = {ending["name"]: ending for ending in told["endings"]}
     assert list(endings) == ["promotion", "refusal", "rollback"] and all(e["as_hoped"] for e in endings.values())
     what = [beat["what"] for beat in told["timeline"]]
-    story = [
-        "built",
-        "serving",
-        "no alarm",
-        "shift",
-        "alarm",
-        "retrain asked for",
-        "retrained",
-        "gate passed",
-        "promoted",
-    ]
-    places = [what.index(beat) for beat in story]
+    places = [what.index(beat) for beat in STORY]
     assert places == sorted(places)
     figures = endings["promotion"]["figures"]
     assert figures["difference"]["low"] > 0, "better on what is new"
     assert figures["test"]["high"] >= 0, "not shown to be worse on the frozen test"
-    assert figures["test"]["recent"]["rows"] >= 50 and figures["test"]["recent"]["high"] > 0
+    assert figures["test"]["recent"]["rows"] >= 20 and figures["test"]["recent"]["high"] > 0
     rest = what[what.index("quality") :]
-    assert (
-        rest.index("spoilt") < rest.index("gate refused") < rest.index("edits taken back") < rest.index("turned back")
-    )
-    kept = [event["what"].partition(":")[0] for event in told["history"]]
-    assert {"labels taken in", "trained", "judged", "alert", "retrain asked for", "refused", "turned back"} <= set(kept)
+    places = [rest.index(beat) for beat in ("spoilt", "gate refused", "edits taken back", "turned back")]
+    assert places == sorted(places)
+    kept = {event["what"].partition(":")[0] for event in told["history"]}
+    assert {"labels taken in", "trained", "judged", "alert", "retrain asked for", "turned back"} <= kept
+    assert "refused" in kept or "prompts_contract" in endings["refusal"]["said"], "by the deployment, or before"
     [back] = [beat["said"] for beat in told["timeline"] if beat["what"] == "edits taken back"]
     assert "DVC held it all" in back, "what was trained on is got back without training"
+
+
+@pytest.mark.slow
+def test_the_three_families_are_through_within_a_quarter_of_an_hour(
+    seconds: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if seconds.keys() != FAMILIES.keys():
+        pytest.skip("not all of them were played in this process")
+    with capsys.disabled():
+        print(
+            "\n"
+            + ", ".join(f"{name} {taken:.0f} s" for name, taken in {**seconds, "all": sum(seconds.values())}.items())
+        )
+    wanted = os.getloadavg()[2] / (os.cpu_count() or 1)  # by everybody, in the last quarter of an hour
+    assert sum(seconds.values()) <= TOGETHER_S * max(1.0, wanted)
