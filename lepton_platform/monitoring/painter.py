@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -73,13 +74,7 @@ class Painter:
     def draw(self, pairs: Sequence["Pair"], place: Place, *, at: datetime, metadata: Mapping[str, str]) -> str | None:
         """The run's id in Evidently's workspace, or nothing without one; ``OSError`` where no page could be drawn."""
         told = {"pairs": [_plain(pair) for pair in pairs], "place": asdict(place), "at": at.isoformat()}
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({**told, "metadata": dict(metadata)}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except OSError:  # it has died
-            line = ""
+        line = self._asked(json.dumps({**told, "metadata": dict(metadata)}))
         if not line:
             raise OSError(f"Evidently's page could not be drawn: {self._last_words()}")
         answer = json.loads(line)
@@ -92,6 +87,20 @@ class Painter:
         self._process.kill()
         self._process.communicate()
         self._complaints.close()
+
+    def _asked(self, told: str) -> str:
+        """Its answer; nothing where it dies, or is killed after ``TIMEOUT_S``."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        late = threading.Timer(TIMEOUT_S, self._process.kill)
+        late.start()
+        try:
+            self._process.stdin.write(told + "\n")
+            self._process.stdin.flush()
+            return self._process.stdout.readline()
+        except OSError:  # it has died
+            return ""
+        finally:
+            late.cancel()
 
     def _last_words(self) -> str:
         self._process.kill()

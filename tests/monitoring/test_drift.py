@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from lepton_platform.monitoring import painter
 from lepton_platform.monitoring.counted import Counted
 from lepton_platform.monitoring.drift import DriftParams, DriftResult, Window, drift, judged
 from lepton_platform.monitoring.evidently_report import Pair
@@ -255,6 +256,15 @@ def test_a_page_that_cannot_be_drawn_takes_no_verdict_with_it(check, later_revie
     with pytest.raises(OSError, match=r"could not be drawn: \w+Error"):
         check.painter.draw([pair], place, at=NOON, metadata={})
     assert check(served(later_reviews[:60], seed=9)).html
+
+
+def test_a_page_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(painter, "TIMEOUT_S", 0.5)
+    pair = Pair(Signals({"a": np.ones(3)}), Signals({"a": np.ones(3)}), {}, {})
+    with Painter() as hanging:
+        os.kill(hanging.pid, signal.SIGSTOP)
+        with pytest.raises(OSError, match="could not be drawn"):
+            hanging.draw([pair], Place(str(tmp_path / "page.html"), str(tmp_path / "page.json")), at=NOON, metadata={})
 
 
 def test_evidently_finds_the_runs_in_its_workspace(check, failed):
