@@ -13,9 +13,6 @@ def init(
     directory: Annotated[Path, typer.Argument(help="The folder; made where it is not there.")],
     profile: Annotated[str, typer.Option(help="smoke: seconds. demo: minutes. full: what a GPU would run.")] = "demo",
     tasks: Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be given again.")] = None,
-    workspace: Annotated[
-        Path | None, typer.Option("--workspace", "-w", help="The folder again, for symmetry; DIR wins.")
-    ] = None,
 ) -> None:
     """Make a workspace: params.yaml, dvc.yaml, and the stores of every tool."""
     from lepton_platform.pipeline.params import profile_names

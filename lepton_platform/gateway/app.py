@@ -22,32 +22,29 @@ from lepton_platform.gateway.loop import Loop
 from lepton_platform.gateway.metrics import Metrics
 from lepton_platform.gateway.openapi import describe
 from lepton_platform.gateway.page import page_routes
+from lepton_platform.gateway.pasts import Lineage, Pasts
 from lepton_platform.gateway.predict_route import READ, ROUTE, PredictRoute, told
 from lepton_platform.gateway.routing import Table, Target
 from lepton_platform.gateway.seeing import Seeing
 from lepton_platform.gateway.streaming import StreamProxy
 from lepton_platform.gateway.upstream import Upstream
 from lepton_platform.gateway.workers import About, Workers
-from lepton_platform.pipeline.trace import UnknownPrediction
 from lepton_platform.serving.body import check_length, read_body, read_headers
 from lepton_platform.serving.jsonbody import shown
-from lepton_platform.serving.rejected import Rejected, malformed, overloaded
+from lepton_platform.serving.rejected import Rejected, overloaded
 from lepton_platform.serving.replies import Answer, refusal, rejected_for, reply
-from lepton_platform.stage import StageFailed
 
 MOST_REQUESTS = 1024  # answered at a time, over all tasks; each worker has its own, lower bound
 MOST_HELD_BYTES = 512 << 20  # of bodies
-SHOWN_ROWS = 100  # of the training rows in a lineage, unless all are asked for
 logger = logging.getLogger("lepton.gateway")
 Tables = Callable[[], AsyncIterator[Table]]
-Lineage = Callable[[str, str | None], dict[str, Any]]  # a prediction's id, perhaps its task → its past
 
 
 class Gateway:
     """The routes and what they share. ``lineage`` runs in a thread; ``tables`` come as they change."""
 
     def __init__(self, access: Access, lineage: Lineage, tables: Tables, loop: Loop | None = None) -> None:
-        self.access, self.lineage, self.tables = access, lineage, tables
+        self.access, self.pasts, self.tables = access, Pasts(lineage), tables
         self.metrics = Metrics()
         self.seeing = Seeing(self.metrics, loop)
         self.in_flight = self.held_bytes = 0
@@ -68,6 +65,7 @@ class Gateway:
             for task in (*seeing, listening):
                 task.cancel()
             self.access.close()
+            self.pasts.close()
             await upstream.close()
 
     async def _listen(self) -> None:
@@ -134,19 +132,7 @@ class Gateway:
         if task is not None:
             self.about(task)
         rows = request.query_params.get("rows", "some")
-        if rows not in ("some", "all"):
-            raise malformed(f'"rows" is some or all, not {shown(rows, 80)}.', "rows")
-        try:
-            found = await asyncio.get_running_loop().run_in_executor(None, self.lineage, identifier, task)
-        except UnknownPrediction:
-            whose = "There is no" if task is None else f"{task} has given no"
-            raise Rejected(404, f"{whose} prediction with the id {shown(identifier, 80)}.", "id") from None
-        except StageFailed as failure:  # it names folders, which are not for everybody with a key
-            logger.warning("The past of %s cannot be told: %s", identifier, failure)
-            raise Rejected(500, f"What made {shown(identifier, 80)} is gone; the services' log says what.") from None
-        if rows == "some":
-            found["training_rows"]["ids"] = found["training_rows"]["ids"][:SHOWN_ROWS]
-        return reply(found)
+        return reply(await self.pasts.tell(identifier, task, rows))
 
     async def livez(self, _: Request) -> Response:
         return reply({"status": "alive"})
