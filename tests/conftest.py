@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dvc  # noqa: F401 - its log writes where stdout was when it came: not where a test that captures has it closed since
 import pytest
 from filelock import FileLock
 

@@ -136,7 +136,10 @@ def test_a_rows_loss_is_its_own(config):
     assert torch.allclose(together, torch.cat([losses([n]) for n in (0, 1, 2, 4)]), rtol=1e-3)
 
 
-@pytest.mark.parametrize("section", [SMALL, TWICE], ids=["one_stage", "faster_rcnn"])
+@pytest.mark.parametrize(
+    "section",
+    [pytest.param(SMALL, id="one_stage"), pytest.param(TWICE, id="faster_rcnn", marks=pytest.mark.slow)],
+)
 def test_it_learns(tmp_path, section):
     rows = scenes(24, 5)
     config = LEARNER.configure({**section, "augment": {"flip_horizontal": True}}, rows, tmp_path, tmp_path)
