@@ -128,7 +128,7 @@ SHIFTS: Mapping[str, Shift] = {
     "sentiment": Shift(
         "sentences about products and restaurants instead of films",
         _of_products_and_restaurants,
-        Sizes(ordinary=200, labelled=1_200, probe=600),
+        Sizes(ordinary=200, labelled=1_200, probe=800),
     ),
     "digits": Shift("black ink on white paper", _black_on_white, Sizes(ordinary=200, labelled=800, probe=400)),
     "prompts": Shift(
