@@ -181,13 +181,18 @@ def shoot(page: Page, task: str, way: str, before_lineage: bool) -> None:
 # --- what only a browser can tell
 
 
-def test_a_recording_from_the_microphone_is_understood(page: Page):
+def recorded(page: Page, milliseconds: int) -> Locator:
     panel = choose(page, "prompts")
     panel.get_by_role("button", name="Record with the microphone").click()
     stop = panel.get_by_role("button", name="Stop recording")
     stop.wait_for()
-    page.wait_for_timeout(2_000)  # milliseconds
+    page.wait_for_timeout(milliseconds)
     stop.click()
+    return panel
+
+
+def test_a_recording_from_the_microphone_is_understood(page: Page):
+    panel = recorded(page, 2_000)
     expect(panel.get_by_role("list", name="Chosen")).to_contain_text("recording 1")
     [heard] = answered(page, "prompts", panel.get_by_role("button", name="Predict").click)["predictions"]
     assert 1 < heard["duration_s"] < 8
@@ -196,12 +201,7 @@ def test_a_recording_from_the_microphone_is_understood(page: Page):
 def test_what_is_spoken_is_heard_meanwhile_and_answered_when_it_ends(page: Page):
     said: list[Any] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: said.append(json.loads(frame))))
-    panel = choose(page, "prompts")
-    panel.get_by_role("button", name="Record with the microphone").click()
-    stop = panel.get_by_role("button", name="Stop recording")
-    stop.wait_for()
-    page.wait_for_timeout(2_500)  # milliseconds
-    stop.click()
+    panel = recorded(page, 2_500)
     card = panel.get_by_role("article")
     card.wait_for()
     assert said and all("partial" in frame for frame in said[:-1])
@@ -212,12 +212,7 @@ def test_what_is_spoken_is_heard_meanwhile_and_answered_when_it_ends(page: Page)
 
 def test_where_no_stream_is_taken_the_recording_is_there_all_the_same(page: Page):
     page.route_web_socket("**/stream", lambda socket: socket.close(code=1013, reason="Come again later."))
-    panel = choose(page, "prompts")
-    panel.get_by_role("button", name="Record with the microphone").click()
-    stop = panel.get_by_role("button", name="Stop recording")
-    stop.wait_for()
-    page.wait_for_timeout(1_000)  # milliseconds
-    stop.click()
+    panel = recorded(page, 1_000)
     expect(panel).to_contain_text("Recorded, but not heard meanwhile: Come again later.")
     [heard] = answered(page, "prompts", panel.get_by_role("button", name="Predict").click)["predictions"]
     assert heard["duration_s"] > 0.5

@@ -55,12 +55,20 @@ def test_the_timeline_tells_each_beat_once() -> None:
     assert timeline.beats[0].at.endswith("Z") and timeline.beats[0].after_s >= 0
 
 
+def said(told: str) -> list[str]:
+    """How each ending ended, of what the command printed; else its last words."""
+    try:
+        return [f"{one['name']}: {one['as_hoped']}. {one['said']}" for one in json.loads(told)["endings"]]
+    except ValueError:
+        return [told[-6000:]]
+
+
 def played(task: str, folder: Path) -> dict:
     dropped = {"LEPTON_WORKSPACE", "DAGSTER_HOME", "BENTOML_HOME", "DVC_SITE_CACHE_DIR"}
     environment = {k: v for k, v in os.environ.items() if k not in dropped}
     command = [str(BIN / "lepton"), "rehearse", task, "--json"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1_800)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert done.returncode == 0, "\n".join(said(done.stdout)) + done.stderr[-3000:]
     assert list(folder.iterdir()) == []
     return json.loads(done.stdout)
 
