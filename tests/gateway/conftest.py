@@ -79,6 +79,15 @@ def serve(settings: Settings) -> Serving:
     return serving
 
 
+@contextlib.contextmanager
+def ended(serving: Serving) -> Iterator[Serving]:
+    """The services until the end of the block, whatever happens in it."""
+    try:
+        yield serving
+    finally:
+        assert control.stop(serving.started.pid)
+
+
 @pytest.fixture(scope="session")
 def bentos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bentos")
@@ -91,9 +100,8 @@ def gateway(bentos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     settings = new_settings(tmp_path_factory.mktemp("gateway"))
     for task, bento in bentos.items():
         offer(settings, task, bento)
-    serving = serve(settings)
-    yield serving
-    assert control.stop(serving.started.pid)
+    with ended(serve(settings)) as serving:
+        yield serving
 
 
 @pytest.fixture(scope="module")

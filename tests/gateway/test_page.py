@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from lepton_platform.gateway.keys import Keys
 from lepton_platform.gateway.page import FILES, FOLDER, HEADERS, PAGES, page_routes
+from tests.gateway.conftest import ended, new_settings, offer, serve
 from tests.gateway.page_user import (
     TASKS,
     WAYS,
@@ -208,6 +211,25 @@ def test_what_is_spoken_is_heard_meanwhile_and_answered_when_it_ends(page: Page)
     [answer] = said[-1]["predictions"]
     expect(card).to_contain_text(answer["id"])
     assert 1 < answer["duration_s"] < 8
+
+
+def test_what_is_spoken_is_heard_where_a_key_is_asked_for(
+    browser: Browser, bentos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+):
+    """The key goes with the stream where a browser can send one: as a subprotocol, never in an address."""
+    settings = new_settings(tmp_path_factory.mktemp("keyed"), ("prompts",), auth="on")
+    offer(settings, "prompts", bentos["prompts"])
+    addresses: list[str] = []
+    with ended(serve(settings)) as serving:
+        keyed = SimpleNamespace(url=serving.url, key=Keys(settings).create("page", ("predict", "feedback"))[1])
+        with opened(browser, keyed) as page:
+            page.on("request", lambda request: addresses.append(request.url))
+            page.on("websocket", lambda socket: addresses.append(socket.url))
+            card = recorded(page, 2_500).get_by_role("article")
+            card.wait_for()
+            expect(card).to_contain_text(re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7"))
+    assert any(address.endswith("/stream") for address in addresses)
+    assert not any(keyed.key in address for address in addresses)
 
 
 def test_where_no_stream_is_taken_the_recording_is_there_all_the_same(page: Page):
