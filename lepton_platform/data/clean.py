@@ -40,6 +40,7 @@ class Preprocess(Protocol):
     LABEL: str | None  # the column that is learnt; None where content has no one label
     LABELS: tuple[str, ...] | None  # what a label can be; None if anything
     REQUIRED: tuple[str, ...]  # columns that must not be null
+    GROUP: str  # the column whose values share a split: what is missing is filled from rows of the same group
     IMPUTE: Rules
     RANGES: Ranges
 
@@ -227,8 +228,17 @@ def _clean_table(table: pa.Table, contents: list[Any], preprocess: Preprocess) -
     table = table.set_column(at, field, pa.array(contents, field.type))
     if PROBLEM in table.column_names:
         table = table.drop_columns([PROBLEM])
-    table, filled = impute(table, preprocess.IMPUTE, TIME)
+    groups = _groups(table, preprocess.GROUP) if preprocess.IMPUTE else []
+    table, filled = impute(table, preprocess.IMPUTE, TIME, groups)
     return to_unit_range(table, preprocess.RANGES), filled
+
+
+def _groups(table: pa.Table, group: str) -> list[tuple[bool, Any]]:
+    """A group a row; without one a row is its own. Feedback is apart: it alters no row of the source, so no test row."""
+    missing = [None] * table.num_rows
+    names, origins = (table[c].to_pylist() if c in table.column_names else missing for c in (group, ORIGIN))
+    ids = table[ID].to_pylist()
+    return [(o == "feedback", i if n is None else n) for n, o, i in zip(names, origins, ids, strict=True)]
 
 
 def _check_conserved(ids: list[str | None], out: Path) -> None:

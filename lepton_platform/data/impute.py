@@ -1,12 +1,13 @@
 """Fill what may be missing in numeric columns, and bring numbers to a range: only where a task asks for it.
 
-No rule looks at a row's own future or at the whole table, so nothing of the test rows reaches the training rows:
-``mean``, ``median`` and ``last`` know the rows before, in time; ranges are declared, not learned. ``interpolate`` is
-the exception that its name promises: it draws a line between the neighbours on both sides.
+A row is filled from rows of its own group alone. A group is never in two splits (``features/split.py``), so nothing of
+the test rows reaches the training rows. ``mean``, ``median`` and ``last`` know the group's rows before, in time;
+``interpolate`` draws a line between the neighbours on both sides. Ranges are declared, not learned.
 """
 
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,20 +16,24 @@ Rules = Mapping[str, str | float]  # column → "mean", "median", "last", "inter
 Ranges = Mapping[str, tuple[float, float]]  # column → what becomes 0 and what becomes 1
 
 
-def impute(table: pa.Table, rules: Rules, order: str) -> tuple[pa.Table, dict[str, int]]:
+def impute(table: pa.Table, rules: Rules, order: str, groups: Sequence[Hashable]) -> tuple[pa.Table, dict[str, int]]:
     """The table with nulls filled by the rules, rows as they lie, and how many cells were filled, by column.
 
-    ``order`` is the column of time. Where a rule has nothing to go by (no earlier value), the cell stays null.
+    ``order`` is the column of time; ``groups`` has a value a row. Where a rule has nothing to go by (no earlier value of
+    the group), the cell stays null.
     """
     filled: dict[str, int] = {}
     times = table[order].to_pylist() if rules else []
-    places = sorted(range(len(times)), key=lambda place: (times[place] is not None, times[place] or 0))
+    members: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place in sorted(range(len(times)), key=lambda place: (times[place] is not None, times[place] or 0)):
+        members[groups[place]].append(place)
     for column, rule in rules.items():
         field = table.schema.field(column)
         values = table[column].to_pylist()
-        ordered = _fill([values[place] for place in places], rule)
-        for place, value in zip(places, ordered, strict=True):
-            values[place] = value
+        for places in members.values():
+            ordered = _fill([values[place] for place in places], rule)
+            for place, value in zip(places, ordered, strict=True):
+                values[place] = value
         new = pa.array(values, pa.float64() if pa.types.is_integer(field.type) else field.type)
         filled[column] = table[column].null_count - new.null_count
         table = table.set_column(table.column_names.index(column), column, new)

@@ -180,19 +180,28 @@ def test_what_is_clean_stays_as_it_is(rows):
 def test_a_tasks_numeric_columns_are_filled_and_brought_to_their_range(tmp_path):
     class Numbers:
         CONTENT, LABEL, LABELS, REQUIRED = "x", None, None, ("x",)
-        IMPUTE, RANGES = {"y": "last"}, {"y": (0, 10)}
+        GROUP, IMPUTE, RANGES = "patient", {"y": "last"}, {"y": (0, 10)}
         normalise = staticmethod(float)
         size = staticmethod(lambda x: 1)
         identity = staticmethod(str)
         shingles = staticmethod(lambda x: {str(x)})
 
-    times = pa.array([START + timedelta(hours=n) for n in range(3)], pa.timestamp("us", "UTC"))
-    table = pa.table({"id": ["a", "b", "c"], "event_time": times, "x": [1.0, 2.0, 3.0], "y": [5.0, None, 20.0]})
+    rows = [  # patient, origin, y
+        ("p", "source", 5.0),
+        ("q", "source", 20.0),
+        ("p", "feedback", 9.0),
+        ("p", "source", None),
+        ("q", "source", None),
+        (None, "source", None),
+    ]
+    times = pa.array([START + timedelta(hours=n) for n in range(len(rows))], pa.timestamp("us", "UTC"))
+    columns = dict(zip(("patient", "origin", "y"), map(list, zip(*rows, strict=True)), strict=True))
+    table = pa.table({"id": list("abcdef"), "event_time": times, "x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], **columns})
     Dataset(tmp_path / "raw").write(table)
     params = CleanParams(min_size=0)
     result = clean(raw=tmp_path / "raw", out=tmp_path / "out", params=params, preprocess=Numbers)
-    assert Dataset(tmp_path / "out/rows").read()["y"].to_pylist() == [0.5, 0.5, 1.0]
-    assert result.metadata["imputed_cells"] == {"y": 1}
+    assert Dataset(tmp_path / "out/rows").read()["y"].to_pylist() == [0.5, 1.0, 0.9, 0.5, 1.0, None]
+    assert result.metadata["imputed_cells"] == {"y": 2}
 
 
 SCRIPT = """
