@@ -31,7 +31,7 @@ ALSO = {
     "train": [
         ("train.network of a task that labels texts", "lepton_platform.models.text_classifier", "TextParams"),
         ("train.network of a task that labels pictures", "lepton_platform.models.image_classifier", "ImageParams"),
-        ("train.network of a task that finds boxes", "lepton_platform.models.detection", "DetectionParams"),
+        ("train.network of a task that finds boxes", "lepton_platform.models.detection_params", "DetectionParams"),
     ],
     "serve": [("serve.rollout", "lepton_platform.serving.params", "RolloutParams")],
 }

@@ -5,20 +5,19 @@ Importing this module is cheap: torch comes with the first network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lepton_platform.models import boxes as box_maths
 from lepton_platform.models import matching
 from lepton_platform.models.batch import Batch
-from lepton_platform.models.boxes import IGNORED, NOTHING
-from lepton_platform.models.image_input import pad
-from lepton_platform.models.labelling import wrong_params
+from lepton_platform.models.boxes import IGNORED
+from lepton_platform.models.detection_params import PostParams, parsed
+from lepton_platform.models.detection_samples import MULTIPLE, DetectionSamples, Truth
 from lepton_platform.models.one_graph import OneGraph
 from lepton_platform.models.pictures import Pictures
 from lepton_platform.stage import StageFailed
@@ -27,120 +26,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor
 
-    from lepton_platform.models.augment import Augmentation
     from lepton_platform.models.one_stage import OneStage
     from lepton_platform.models.pictures import Decode
     from lepton_platform.models.two_stage import TwoStage
 
 Config = Mapping[str, Any]
-MULTIPLE = 32  # of height and width: the coarsest stage's stride
-
-
-class PostParams(BaseModel):
-    """Which of a network's boxes are answers; the service reads them in ``config.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    score_threshold: float = Field(0.05, ge=0, lt=1, description="Boxes that are less sure are left out.")
-    iou_threshold: float = Field(0.5, gt=0, le=1, description="Of two that overlap more, the surer one stays.")
-    max_detections: int = Field(300, ge=1, description="The surest so many of a picture.")
-
-
-class DetectionParams(BaseModel):
-    """The section ``train.network`` of a task that finds things in pictures."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["one_stage", "faster_rcnn"] = "one_stage"
-    features: dict[str, Any] = Field(default_factory=dict, description="backbone, norm, widths, blocks, levels, width.")
-    convolutions: int = Field(2, ge=1, description="one_stage: of the head, on the way to classes and to boxes.")
-    prior_px: float | None = Field(
-        None, gt=0, description="one_stage: a box's side before anything is learnt; None: the training boxes' median."
-    )
-    anchors: int = Field(3, ge=1, description="faster_rcnn: squares tried at a place of a level; sides are the boxes'.")
-    proposals: int = Field(300, ge=1, description="faster_rcnn: places of a picture that are looked at twice.")
-    hidden: int = Field(256, ge=1, description="faster_rcnn: width of the second look's linear layers.")
-    weights: str | None = Field(
-        None,
-        description="Pretrained, to start from. efficientnet_lite0: efficientnet-lite0, which is packaged; a ResNet: a "
-        "safetensors file, a folder, or a hub's name.",
-    )
-    views: int = Field(1, ge=1, description="Views of every training picture in an epoch.")
-    augment: dict[str, Any] = Field(default_factory=dict, description="crop_px, zoom, flips, colours … of a view.")
-    postprocess: dict[str, Any] = Field(
-        default_factory=dict, description="score_threshold, iou_threshold, max_detections."
-    )
-
-
-@dataclass(frozen=True)
-class Truth:
-    """A row's boxes: ``boxes`` (M, 4) float32 xyxy, ``labels`` (M,) int64, ``IGNORED`` for a crowd."""
-
-    boxes: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True)
-class DetectionSamples:
-    """Pictures with their boxes, where these are known; with ``how``, other views of them every time."""
-
-    pictures: Pictures
-    shapes: np.ndarray  # (N, 2) height and width
-    truths: list[Truth] | None
-    strides: tuple[int, ...]
-    views: int = 1
-    how: Augmentation | None = None
-    told: bool = False  # the network computes its losses: when it learns, boxes and labels are inputs
-
-    @property
-    def sizes(self) -> np.ndarray:
-        """Blocks of 32 by 32 pixels; every view of a row is a row."""
-        if self.how is not None and self.how.crop_px is not None:
-            shapes = np.full_like(self.shapes, self.how.crop_px)
-        else:
-            shapes = self.shapes
-        return np.tile(np.prod(-(-shapes // MULTIPLE), axis=1), self.views)
-
-    def batch(self, rows: Sequence[int] | np.ndarray) -> Batch:
-        """Pictures padded to one size; boxes (B, M, 4) and labels (B, M) padded to the most boxes.
-
-        ``places`` (B, A, 3) are the same in every row: where a one-stage network looks, see ``one_stage.places``.
-        """
-        import torch
-
-        from lepton_platform.models.one_stage import places
-
-        chosen = [int(row) % len(self.pictures) for row in rows]
-        if self.how is None:
-            pictures = [self.pictures[row] for row in chosen]
-            truths = None if self.truths is None else [self.truths[row] for row in chosen]
-        else:
-            assert self.truths is not None
-            views = [_view(self.pictures[row], self.truths[row], self.how) for row in chosen]
-            pictures, truths = [picture for picture, _ in views], [truth for _, truth in views]
-        image = torch.from_numpy(pad(pictures, MULTIPLE))
-        if truths is None:
-            return Batch({"image": image}, {})
-        most = max(1, *(len(truth.boxes) for truth in truths))
-        boxes, labels = torch.zeros(len(chosen), most, 4), torch.full((len(chosen), most), NOTHING)
-        for place, truth in enumerate(truths):
-            boxes[place, : len(truth.boxes)] = torch.from_numpy(truth.boxes)
-            labels[place, : len(truth.labels)] = torch.from_numpy(truth.labels)
-        if self.told:
-            named = {"boxes": boxes, "labels": labels}
-            return Batch({"image": image}, named) if self.how is None else Batch({"image": image, **named}, {})
-        where = places(image.shape[2], image.shape[3], self.strides).expand(len(chosen), -1, -1)
-        return Batch({"image": image}, {"boxes": boxes, "labels": labels, "places": where})
-
-
-def _view(picture: np.ndarray, truth: Truth, how: Augmentation) -> tuple[np.ndarray, Truth]:
-    import torch
-
-    from lepton_platform.models.augment import view
-
-    seen = view(torch.from_numpy(picture), torch.from_numpy(truth.boxes), how)
-    labels = np.where(seen.whole.numpy(), truth.labels[seen.kept.numpy()], IGNORED)
-    return seen.image.numpy(), Truth(seen.boxes.numpy(), labels)
 
 
 @dataclass(frozen=True)
@@ -164,7 +54,7 @@ class Detection(OneGraph):
 
     def configure(self, network: Mapping[str, Any], rows: pa.Table, folder: Path, cache: Path) -> dict[str, Any]:
         """See ``Learner.configure``; leaves no files."""
-        params, features, augment, post = _parsed(network)
+        params, features, augment, post = parsed(network)
         sides = self._sides(rows)
         if params.kind == "one_stage":
             own = {
@@ -310,24 +200,3 @@ def _row_precision(answers: np.ndarray, boxes: np.ndarray, labels: np.ndarray) -
         truths = np.full(2, float((labels == label).sum()))
         found.append(matching.average_precision(mine[:, 4], matched.right, ~matched.ignored, truths))
     return np.mean(found, axis=0)
-
-
-def _parsed(network: Mapping[str, Any]) -> tuple[DetectionParams, dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The section, and what belongs to the network, to views and to answers, complete."""
-    from lepton_platform.models.augment import Augmentation
-    from lepton_platform.models.detector import FeatureParams
-
-    where: str = "train.network"
-    model: type[BaseModel] = DetectionParams
-    try:
-        params = DetectionParams.model_validate(network)
-        parts = []
-        for name, model in (("features", FeatureParams), ("augment", Augmentation), ("postprocess", PostParams)):
-            where = f"train.network.{name}"
-            parts.append(model.model_validate(getattr(params, name)).model_dump(mode="json"))
-    except ValidationError as error:
-        raise wrong_params(where, error, model) from None
-    features, augment, post = parts
-    if params.weights is not None and features["backbone"] == "small":
-        raise StageFailed("train.network.weights goes with another backbone; the small one is trained from scratch.")
-    return params, features, augment, post
