@@ -38,15 +38,13 @@ def _stages(settings: "Settings", task: str, recorded: "Mapping[str, Recorded]")
 
 
 def _metrics(settings: "Settings", task: str) -> dict[str, Any]:
+    """All figures of the float model, as the stage ``quality`` left them."""
     import json
 
-    from lepton_platform.pipeline.stages import metrics_files
+    from lepton_platform.pipeline.stages import get_stage
 
-    found: dict[str, Any] = {}
-    for name in metrics_files(task):
-        path = settings.path(name)
-        found |= json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    path = settings.path(get_stage("quality").path(task)) / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def task_statuses(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:

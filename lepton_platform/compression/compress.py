@@ -24,7 +24,7 @@ from lepton_platform.compression.verify import check_export
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.models.graph import Run
 from lepton_platform.stage import Progress, StageFailed, StageResult
-from lepton_platform.training.evaluation import MetricsPart
+from lepton_platform.training.evaluation import HEADLINE, MetricsPart
 from lepton_platform.training.part import ModelPart
 from lepton_platform.training.predict import load
 from lepton_platform.training.weights import CONFIG, HISTORY, WEIGHTS, read_config, write_json
@@ -46,7 +46,7 @@ def compressed(
 ) -> StageResult:
     """Export, quantise, and answer the test rows again: fail where too many answers change or the headline falls.
 
-    Leaves model.onnx (int8), the float weights and all that goes with them, report.json and predictions/.
+    Leaves model.onnx (int8), the float weights and all that goes with them, report.json, headline.json and predictions/.
     """
     rows = Dataset(dataset / "test").read()
     if not rows.num_rows:
@@ -84,7 +84,7 @@ def compressed(
         "int8_bytes": sum((out / file_of(name)).stat().st_size for name in graphs),
     }
     report = {**judged, **sizes, "opset": opset, "method": params.method, "weights_quantised": quantised}
-    _leave(model, out, config, report, tuple(graphs))
+    _leave(model, out, config, report, _headline(report, metrics.EVALUATOR.headline_name), tuple(graphs))
     progress(4, 4)
     figures = {name: float(value) for name, value in report.items() if isinstance(value, int | float)}
     return StageResult(
@@ -104,8 +104,19 @@ def _quantise(source: Path, target: Path, params: CompressParams, calibration: C
     return quantise_static(source, target, calibration(), **kept)
 
 
+def _headline(report: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The int8 model's figure under the name that the float model's has, and what eight bits changed."""
+    shown = {name: f"int8_{name}", "change": f"{name}_change", "agreement": "agreement", "n_test": "n_test"}
+    return {ours: report[theirs] for ours, theirs in {**shown, "int8_bytes": "int8_bytes"}.items()}
+
+
 def _leave(
-    model: Path, out: Path, config: Mapping[str, Any], report: Mapping[str, Any], graphs: tuple[str, ...]
+    model: Path,
+    out: Path,
+    config: Mapping[str, Any],
+    report: Mapping[str, Any],
+    headline: Mapping[str, Any],
+    graphs: tuple[str, ...],
 ) -> None:
     """The float weights and what else the model needs, the config with how to run the graphs, the report."""
     for path in sorted(model.iterdir()):
@@ -115,3 +126,4 @@ def _leave(
     runtime = {"graphs": files, "opset": report["opset"], "disabled_optimizers": list(SLOW_FUSIONS)}
     write_json(out / CONFIG, {**config, "runtime": runtime})
     write_json(out / "report.json", report)
+    write_json(out / HEADLINE, headline)

@@ -59,6 +59,21 @@ def render_stage(workspace: Path, task: str, stage: Stage) -> dict[str, Any]:
     }
 
 
+def curve_plots(task: str) -> list[dict[str, Any]]:
+    """What `dvc plots` draws of a task's training: the losses over the steps, and the validation's first measure.
+
+    The files are those of ``training/curves.py``; which measure it is stands in the file, as its last column.
+    """
+    plots: list[dict[str, Any]] = []
+    for stage in STAGES:
+        if stage.curves:
+            training, validation = (f"{stage.path(task)}/{stage.curves}/{n}.csv" for n in ("training", "validation"))
+            loss = {"x": "step", "y": {training: "loss", validation: "loss"}, "title": f"{task}: loss"}
+            measure = {"x": "step", "title": f"{task}: validation"}
+            plots += [{f"{task}-loss": loss}, {validation: measure}]
+    return plots
+
+
 def render(workspace: Path) -> dict[str, str]:
     """The files that DVC reads, by name, as they should be; ``StageFailed`` names a task that is not installed."""
     tasks = workspace_tasks(workspace)
@@ -70,7 +85,8 @@ def render(workspace: Path) -> dict[str, str]:
         )
     stages = {s.dvc_name(t): render_stage(workspace, t, s) for t in tasks for s in STAGES}
     metrics = [path for task in tasks for path in metrics_files(task)]
-    body = {"stages": stages, **({"metrics": metrics} if metrics else {})}
+    plots = [plot for task in tasks for plot in curve_plots(task)]
+    body = {"stages": stages, **({"metrics": metrics} if metrics else {}), **({"plots": plots} if plots else {})}
     files = {DVC_FILE: HEADER + yaml.safe_dump(body, sort_keys=False, width=120)}
     if not holds_code(workspace):
         hashes = {s.dvc_name(t): code_hash(s, t) for t in tasks for s in STAGES}

@@ -26,6 +26,7 @@ class Stage:
     ships_code: bool = False  # its output holds code of this package
     heavy: bool = False  # runs as a child process, one at a time on a GPU
     metrics: str | None = None  # the file of the output that `dvc metrics` reads
+    curves: str | None = None  # the folder of the output whose tables `dvc plots` draws
 
     def path(self, task: str) -> str:
         """The output's folder, relative to the workspace."""
@@ -97,6 +98,7 @@ STAGES: tuple[Stage, ...] = (
         parts=("model",),
         kinds=("pytorch",),
         heavy=True,
+        curves="curves",
     ),
     Stage(
         name="quality",
@@ -107,7 +109,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("dataset", "model"),
         parts=("model", "metrics"),
         kinds=("pytorch", "scikitlearn"),
-        metrics="metrics.json",
+        metrics="headline.json",
         check="beats_yardstick",
     ),
     Stage(
@@ -119,6 +121,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("dataset", "model", "quality"),
         parts=("model", "metrics"),
         kinds=("onnx",),
+        metrics="headline.json",
         check="parity",
     ),
     Stage(

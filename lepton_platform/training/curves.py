@@ -1,11 +1,39 @@
-"""Learning curves as an image for the UI."""
+"""Learning curves: an image for the UI, and tables that `dvc plots` draws."""
 
 from __future__ import annotations
 
 import base64
+import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+TRAINING, VALIDATION = "curves/training.csv", "curves/validation.csv"  # in the model's folder
+
+
+def write_curves(history: Mapping[str, Any], folder: Path) -> None:
+    """The tables ``TRAINING`` and ``VALIDATION``: a row a step, first the column ``step``.
+
+    DVC draws a table's last column unless it is told which: of the validation's that is the learner's first measure. They
+    are two tables, since DVC would join the rows of one file by their place.
+    """
+    (folder / TRAINING).parent.mkdir(exist_ok=True)
+    _write(folder / TRAINING, history["steps"])
+    _write(folder / VALIDATION, [_first_measure_last(row) for row in history["evaluations"]])
+
+
+def _first_measure_last(row: Mapping[str, float]) -> dict[str, float]:
+    """The step, the loss, and the measures from the last to the first."""
+    measures = [name for name in row if name not in ("step", "loss")]
+    return {name: row[name] for name in ("step", "loss", *reversed(measures))}
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]) if rows else ["step", "loss"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def learning_curves_png(history: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from lepton_platform.training.bootstrap import Interval
 from lepton_platform.training.calibration import Bin
 
+HEADLINE = "headline.json"  # the few figures that `dvc metrics` shows and compares, named alike in every stage
+
 
 @dataclass(frozen=True)
 class Sampling:

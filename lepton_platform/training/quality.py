@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.stage import Params, Progress, StageFailed, StageResult
-from lepton_platform.training.evaluation import Evaluation, MetricsPart, Sampling
+from lepton_platform.training.evaluation import HEADLINE, Evaluation, MetricsPart, Sampling
 from lepton_platform.training.page import page
 from lepton_platform.training.part import ModelPart
 from lepton_platform.training.predict import predict_scores
@@ -42,7 +42,8 @@ def quality(
 ) -> StageResult:
     """Evaluate the model on the test rows and fail unless it is surely better than the yardstick on the same rows.
 
-    Leaves metrics.json (figures and 95 % intervals), quality.html (the same to read) and predictions/ (a row each).
+    Leaves metrics.json (figures and 95 % intervals), headline.json (those named first), quality.html (all of it to read)
+    and predictions/ (a row each).
     """
     rows = Dataset(dataset / "test").read()
     train = Dataset(dataset / "train").read()
@@ -68,6 +69,8 @@ def quality(
         raise StageFailed(verdict, details={"figures": dict(evaluation.figures)})
     Dataset(out / "predictions").write(answers)
     write_json(out / "metrics.json", {**evaluation.figures, "min_gain": params.min_gain, "verdict": verdict})
+    shown = [*(name for name, _ in evaluation.headline), "gain", "n_test"]
+    write_json(out / HEADLINE, {name: evaluation.figures[name] for name in shown if name in evaluation.figures})
     (out / "quality.html").write_text(page(evaluation, "Quality on rows never seen", verdict, passed), encoding="utf-8")
     return _result(rows.num_rows, evaluation, verdict)
 

@@ -42,7 +42,7 @@ def model(
     cache: Path,
     progress: Progress,
 ) -> StageResult:
-    """Fit the task's network; leave ``model.safetensors``, ``config.json``, ``history.json`` and the learner's files.
+    """Fit the task's network; leave ``model.safetensors``, ``config.json``, ``history.json``, curves/ and the learner's files.
 
     The weights are those of the best evaluation on the validation rows. Killed, it goes on from the last checkpoint in
     ``scratch`` and ends with the same bytes. With more than one process it runs under torchrun.
@@ -128,7 +128,7 @@ def _rows(job: Job, split: str) -> pa.Table:
 
 def _leave(job: Job, fit: Fit, config: Mapping[str, Any]) -> StageResult:
     """Write the weights and the history; say the rest."""
-    from lepton_platform.training.curves import learning_curves_png
+    from lepton_platform.training.curves import learning_curves_png, write_curves
     from lepton_platform.training.devices import describe, peak_memory_bytes
     from lepton_platform.training.weights import save_weights, snapshot
 
@@ -144,6 +144,7 @@ def _leave(job: Job, fit: Fit, config: Mapping[str, Any]) -> StageResult:
     }
     save_weights(snapshot(fit.network), job.out / WEIGHTS)
     write_json(job.out / HISTORY, history)
+    write_curves(history, job.out)
     best = next(e for e in state.evaluations if e["step"] == state.best_step)
     measures = sorted(best.keys() - {"step"}, key=lambda name: (name == "loss", name))  # what people ask for first
     metrics = {f"validation_{name}": best[name] for name in measures}

@@ -99,6 +99,8 @@ def test_the_answers_are_those_of_the_float_model_and_in_the_same_form(folder):
     assert report["n_test"] == ROWS["test"]
     assert report["int8_bytes"] == (folder / "compressed" / "model.onnx").stat().st_size < report["float_onnx_bytes"]
     assert report["weights_quantised"] > 0
+    headline = json.loads((folder / "compressed" / "headline.json").read_text())
+    assert headline["accuracy"] == report["int8_accuracy"] and headline["change"] == report["accuracy_change"]
 
 
 def test_all_that_the_model_needs_lies_beside_it(folder):
@@ -125,7 +127,7 @@ def test_a_fresh_process_leaves_the_same_bytes_and_warns_of_nothing(dataset, fol
     assert done.stdout + done.stderr == ""
     ours, theirs = folder / "compressed", tmp_path / "compressed"
     files = sorted(path.relative_to(ours) for path in ours.rglob("*") if path.is_file())
-    assert len(files) == 6
+    assert len(files) == 7
     for name in files:
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
 

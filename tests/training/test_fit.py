@@ -73,8 +73,13 @@ def test_it_learns_and_says_so(run):
     assert {"loss", "rows_per_s", "validation_accuracy", "learning_rate"} <= seen[-1][2].keys()
     assert result.metadata["parameters"] == 82
     assert result.metadata["learning_curves_png"].startswith("iVBORw0KGgo")
-    assert sorted(p.name for p in out.iterdir()) == ["config.json", "history.json", "model.safetensors"]
+    assert sorted(p.name for p in out.iterdir()) == ["config.json", "curves", "history.json", "model.safetensors"]
     assert [e["step"] for e in history(out)["evaluations"]] == [10, 20, 30, 40]
+    curve = (out / "curves" / "validation.csv").read_text().splitlines()
+    last = history(out)["evaluations"][-1]
+    assert curve[0] == "step,loss,accuracy" and len(curve) == 5
+    assert curve[-1] == f"40,{last['loss']},{last['accuracy']}"
+    assert (out / "curves" / "training.csv").read_text().count("\n") == 1 + len(history(out)["steps"])
     assert "_s" not in (out / "history.json").read_text().replace("_step", "").replace("stopped", "")
 
 
@@ -99,7 +104,13 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(run, tmp_path, loaders):
             run("stopped", stop_at=stop_at + 1, **options)
         again, _, seen = run("stopped", **options)
         assert seen[0][0] == stop_at + 1 or seen[0][0] == stop_at + 2  # not from the start
-        for name in ("model.safetensors", "history.json", "config.json"):
+        for name in (
+            "model.safetensors",
+            "history.json",
+            "config.json",
+            "curves/training.csv",
+            "curves/validation.csv",
+        ):
             assert (again / name).read_bytes() == (whole / name).read_bytes(), (stop_at, name)
 
 

@@ -107,7 +107,7 @@ def test_a_fresh_process_leaves_the_same_bytes(dataset, folder, result, tmp_path
     assert not done.returncode, done.stderr
     ours, theirs = folder / "quality", tmp_path / "quality"
     files = sorted(path.relative_to(ours) for path in ours.rglob("*") if path.is_file())
-    assert len(files) == 3
+    assert len(files) == 4
     for name in files:
         assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
 
