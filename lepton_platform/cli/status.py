@@ -9,18 +9,29 @@ from lepton_platform.cli.common import Json, Workspace, chosen_tasks, console, o
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lepton_platform.pipeline.elsewhere import Elsewhere
+    from lepton_platform.pipeline.ledger import Attempt, Ledger
     from lepton_platform.pipeline.versioning import Recorded
     from lepton_platform.settings import Settings
 
 
-def _stages(settings: "Settings", task: str, recorded: "Mapping[str, Recorded]") -> dict[str, dict[str, Any]]:
-    from lepton_platform.pipeline.ledger import Ledger
+def _makers(ledger: "Ledger", task: str, recorded: "Mapping[str, Recorded]") -> "dict[str, Attempt | None]":
+    return {name: ledger.maker(task, name, one.version) if one.version else None for name, one in recorded.items()}
+
+
+def _stages(
+    ledger: "Ledger",
+    task: str,
+    recorded: "Mapping[str, Recorded]",
+    makers: "Mapping[str, Attempt | None]",
+    elsewhere: "Mapping[str, Elsewhere]",
+) -> dict[str, dict[str, Any]]:
     from lepton_platform.pipeline.stages import behind
 
-    ledger, found = Ledger(settings), {}
+    found = {}
     waiting = behind({name: stage.state for name, stage in recorded.items()})
     for name, stage in recorded.items():
-        maker = ledger.maker(task, name, stage.version) if stage.version else None
+        maker, other = makers[name], elsewhere.get(stage.version or "")
         latest = ledger.latest(task, name)
         failed = stage.state != "fresh" and latest is not None and latest.state == "failed"
         found[name] = {
@@ -31,7 +42,9 @@ def _stages(settings: "Settings", task: str, recorded: "Mapping[str, Recorded]")
             "materialized_at": maker.started_at if maker else None,
             "seconds": round(maker.seconds, 2) if maker else None,
             "run_id": maker.run_id if maker else None,
-            "metrics": dict(maker.metrics) if maker else {},
+            "git_commit": maker.git_commit if maker else None,
+            "metrics": dict(maker.metrics) if maker else dict(other.metrics) if other else {},
+            "made_elsewhere": {"commit": other.commit, "committed_at": other.committed_at} if other else None,
             "message": latest.message if failed and latest else None,
         }
     return found
@@ -49,16 +62,27 @@ def _metrics(settings: "Settings", task: str) -> dict[str, Any]:
 
 def task_statuses(settings: "Settings", tasks: list[str]) -> dict[str, dict[str, Any]]:
     """Task → its stages, figures and what is deployed, from one reading of what DVC has recorded."""
+    from lepton_platform.pipeline.elsewhere import made_elsewhere
+    from lepton_platform.pipeline.ledger import Ledger
+    from lepton_platform.pipeline.stages import get_stage
     from lepton_platform.pipeline.versioning import Versions
     from lepton_platform.serving.deployments import champion
 
+    ledger, found = Ledger(settings), {}
     with Versions(settings) as versions:
         recorded = versions.recorded(tasks)
-    found = {}
+        makers = {task: _makers(ledger, task, recorded[task]) for task in tasks}
+        unknown = [
+            (get_stage(name), one.version)
+            for task in tasks
+            for name, one in recorded[task].items()
+            if one.version and makers[task][name] is None
+        ]
+        elsewhere = made_elsewhere(versions, unknown)
     for task in tasks:
         serving = champion(settings, task)
         found[task] = {
-            "stages": _stages(settings, task, recorded[task]),
+            "stages": _stages(ledger, task, recorded[task], makers[task], elsewhere),
             "metrics": _metrics(settings, task),
             "deployed": serving.tag if serving else None,
             "served_quality": _served_quality(settings, task),
@@ -98,6 +122,16 @@ def stage_table(task: str, stages: dict[str, dict[str, Any]]) -> Any:
     return table
 
 
+def _elsewhere_lines(stages: dict[str, dict[str, Any]]) -> list[str]:
+    """Which stages' results came from another machine, by the commit that brought them into dvc.lock."""
+    found: dict[str, list[str]] = {}
+    for name, row in stages.items():
+        if (other := row["made_elsewhere"]) is not None:
+            commit, at = other["commit"], (other["committed_at"] or "")[:16].replace("T", " ")
+            found.setdefault(f"in dvc.lock since {commit[:12]}, {at}" if commit else "not in a commit", []).append(name)
+    return [f"made elsewhere, {since}: {', '.join(names)}" for since, names in found.items()]
+
+
 def status(
     task: Annotated[str | None, typer.Argument(help="One task; else all.")] = None,
     as_json: Json = False,
@@ -115,6 +149,8 @@ def status(
         for stage, row in values["stages"].items():
             if row["message"]:
                 console().print(f"{stage}: {row['message']}", style="red", markup=False)
+        for line in _elsewhere_lines(values["stages"]):
+            console().print(line, markup=False, highlight=False)
         console().print(f"deployed: {values['deployed'] or 'nothing'}")
         if values["served_quality"]:
             console().print(f"served: {values['served_quality']['why']}", markup=False, highlight=False)

@@ -26,8 +26,10 @@ def _print(found: dict[str, Any]) -> None:
     lines = [("stage", "version", "run", "commit", "when", "rows")]
     for name, entry in found["stages"].items():
         made = entry["made_by"]
-        cells = (entry["version"][:12], (made.get("run_id") or made.get("face") or "")[:8])
-        commit, when = (made.get("git_commit") or "")[:12], (made.get("started_at") or "")[:16].replace("T", " ")
+        run = made.get("run_id") or made.get("face") or ("elsewhere" if made.get("note") else "")
+        cells = (entry["version"][:12], run[:9])
+        commit = (made.get("git_commit") or made.get("recorded_in") or "")[:12]
+        when = (made.get("started_at") or made.get("recorded_at") or "")[:16].replace("T", " ")
         lines.append((name, *cells, commit, when, "" if made.get("rows") is None else str(made["rows"])))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -1,10 +1,13 @@
 """From a prediction's id to everything that made it: deployment, Bento, model, data, rows, parameters, commit, run."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from lepton_platform.pipeline.elsewhere import Elsewhere, made_elsewhere
 from lepton_platform.pipeline.ledger import Attempt, Ledger
 from lepton_platform.pipeline.lineage import all_versions, table
-from lepton_platform.pipeline.stages import STAGES, Stage
+from lepton_platform.pipeline.stages import STAGES
+from lepton_platform.pipeline.versioning import Versions
 from lepton_platform.serving.deployments import Deployments
 from lepton_platform.serving.lineage import find_prediction, stored_manifest
 from lepton_platform.settings import Settings
@@ -15,9 +18,15 @@ class UnknownPrediction(StageFailed):
     """No log has an answer of this id."""
 
 
-def _made_by(attempt: Attempt | None) -> dict[str, Any]:
+def _made_by(attempt: Attempt | None, elsewhere: Elsewhere | None) -> dict[str, Any]:
     if attempt is None:
-        return {"note": "made elsewhere: this ledger has no record of the run"}
+        told: dict[str, Any] = {"note": "made elsewhere: this ledger has no record of the run"}
+        if elsewhere and elsewhere.metrics:
+            told["metrics"] = dict(elsewhere.metrics)
+        if elsewhere and elsewhere.commit and elsewhere.committed_at:
+            told |= {"recorded_in": elsewhere.commit, "recorded_at": elsewhere.committed_at}
+            told["note"] += f"; in dvc.lock since the commit {elsewhere.commit[:12]}"
+        return told
     return {
         "run_id": attempt.run_id,
         "face": attempt.face,
@@ -31,8 +40,17 @@ def _made_by(attempt: Attempt | None) -> dict[str, Any]:
     }
 
 
-def _stage_entry(ledger: Ledger, task: str, stage: Stage, version: str) -> dict[str, Any]:
-    return {"version": version, "made_by": _made_by(ledger.maker(task, stage.name, version))}
+def _stage_entries(settings: Settings, task: str, versions: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Stage → version and who made it: the ledger knows, or what DVC and git hold is told."""
+    ledger, stages = Ledger(settings), [stage for stage in STAGES if stage.name in versions]
+    makers = {stage.name: ledger.maker(task, stage.name, versions[stage.name]) for stage in stages}
+    with Versions(settings) as recorded:
+        unknown = [(stage, versions[stage.name]) for stage in stages if makers[stage.name] is None]
+        elsewhere = made_elsewhere(recorded, unknown)
+    return {
+        name: {"version": versions[name], "made_by": _made_by(maker, elsewhere.get(versions[name]))}
+        for name, maker in makers.items()
+    }
 
 
 def _prediction(settings: Settings, identifier: str, of: str | None) -> dict[str, Any]:
@@ -54,13 +72,13 @@ def trace(settings: Settings, identifier: str, of: str | None = None) -> dict[st
     prediction = _prediction(settings, identifier, of)
     task, tag = prediction.pop("task"), prediction["model"]
     deployment, manifest = Deployments(settings).by_tag(task, tag), stored_manifest(settings, tag)
-    versions, ledger = all_versions(settings, task, manifest["versions"]), Ledger(settings)
+    versions = all_versions(settings, task, manifest["versions"])
     rows = table(settings, versions["dataset"], "train", ["id"])["id"].to_pylist()
     return {
         "task": task,
         "prediction": prediction,
         "deployment": deployment.as_dict() if deployment else None,
         "bento": {"tag": tag, "manifest": manifest},
-        "stages": {s.name: _stage_entry(ledger, task, s, versions[s.name]) for s in STAGES if s.name in versions},
+        "stages": _stage_entries(settings, task, versions),
         "training_rows": {"count": len(rows), "ids": rows},
     }

@@ -56,23 +56,47 @@ def test_the_few_figures_of_both_models_stand_below_each_other(built: Workspace)
         assert ours["int8_bytes"] < report["float_bytes"] and ours["agreement"] == report["agreement"]
 
 
-def test_another_training_is_drawn_beside_the_committed_one(copy):
+@pytest.fixture
+def committed(copy) -> Workspace:
+    """A copy under git, its one commit made."""
     here: Workspace = copy()
     git = ["git", "-C", str(here.folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "init", "-q"], check=True)
     here.call("lepton", "init", str(here.folder), "--profile", "smoke")
     subprocess.run([*git, "add", "-A"], check=True)
     subprocess.run([*git, "commit", "-qm", "as it was"], check=True)
-    changed(here.folder / validation("digits"), "step,loss,accuracy\n5,1.5,0.25\n")
-    headline = here.folder / "models" / "digits" / "compressed" / "headline.json"
+    return here
+
+
+def test_another_training_is_drawn_beside_the_committed_one(committed: Workspace):
+    changed(committed.folder / validation("digits"), "step,loss,accuracy\n5,1.5,0.25\n")
+    headline = committed.folder / "models" / "digits" / "compressed" / "headline.json"
     changed(headline, json.dumps({**json.loads(headline.read_text()), "accuracy": 0.125}))
-    drawn = json.loads(here.output("dvc", "plots", "diff", "HEAD", "--json"))["data"]
+    drawn = json.loads(committed.output("dvc", "plots", "diff", "HEAD", "--json"))["data"]
     revisions = {point["rev"] for point in series(drawn["digits-loss"])}
     assert len(revisions) == 2 and "workspace" in revisions
     assert {p["rev"] for p in series(drawn[validation("digits")]) if p["accuracy"] == "0.25"} == {"workspace"}
-    told = json.loads(here.output("dvc", "metrics", "diff", "--json"))
-    assert told[headline.relative_to(here.folder).as_posix()]["accuracy"]["new"] == 0.125
+    told = json.loads(committed.output("dvc", "metrics", "diff", "--json"))
+    assert told[headline.relative_to(committed.folder).as_posix()]["accuracy"]["new"] == 0.125
     assert len(told) == 1
+
+
+def test_what_another_machine_made_is_told_with_its_figures_and_its_commit(committed: Workspace):
+    """A clone that pulled has DVC's cache and git's history, and a ledger that saw nothing."""
+    before = json.loads(committed.output("lepton", "status", "sentiment", "--json"))["tasks"]["sentiment"]["stages"]
+    assert not [name for name, row in before.items() if row["made_elsewhere"]]
+    for path in (committed.folder / ".lepton").glob("state.sqlite*"):
+        path.unlink()
+    head = subprocess.run(["git", "-C", str(committed.folder), "rev-parse", "HEAD"], capture_output=True, text=True)
+    commit = head.stdout.strip()
+    shutil.rmtree(committed.folder / "reports" / "sentiment" / "quality")  # DVC's cache has it still
+    rows = json.loads(committed.output("lepton", "status", "sentiment", "--json"))["tasks"]["sentiment"]["stages"]
+    assert {row["made_elsewhere"]["commit"] for row in rows.values()} == {commit}
+    assert rows["quality"]["metrics"]["accuracy"] == before["quality"]["metrics"]["accuracy"]
+    assert rows["compressed"]["metrics"]["agreement"] == before["compressed"]["metrics"]["agreement"]
+    assert rows["model"]["metrics"] == {} and rows["model"]["run_id"] is None
+    said = " ".join(committed.output("lepton", "status", "sentiment").split())
+    assert f"made elsewhere, in dvc.lock since {commit[:12]}" in said and "raw, clean, contract" in said
 
 
 def changed(path: Path, content: str) -> None:
