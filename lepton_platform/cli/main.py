@@ -108,4 +108,8 @@ def _explain(error: Exception) -> NoReturn:
         fail(str(error), USAGE)
     if isinstance(error, StageFailed):
         fail(str(error), FAILED)
+    from lepton_platform.full_disk import explained
+
+    if said := explained(error):
+        fail(said, FAILED)
     fail(f"{type(error).__name__}: {error}. The traceback: the same command with --debug.")
