@@ -72,20 +72,17 @@ class Serving:
         return self.started.log.read_text("utf-8")
 
 
-def serve(settings: Settings) -> Serving:
-    started = control.start_services(settings, 0)
-    serving = Serving(settings, started)
-    assert control.wait_ready(started.url, 90, started.pid), serving.log()
-    return serving
-
-
 @contextlib.contextmanager
-def ended(serving: Serving) -> Iterator[Serving]:
-    """The services until the end of the block, whatever happens in it."""
+def serve(settings: Settings, port: int = 0) -> Iterator[Serving]:
+    """Services that are ready, and are ended with the block, however it ends: none outlives a test that failed."""
+    started = control.start_services(settings, port)
+    born, serving = control.born(started.pid), Serving(settings, started)
     try:
+        assert control.wait_ready(started.url, 90, started.pid), serving.log()
         yield serving
     finally:
-        assert control.stop(serving.started.pid)
+        stopped = not control.alive(started.pid, born) or control.stop(started.pid)
+    assert stopped
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +97,7 @@ def gateway(bentos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     settings = new_settings(tmp_path_factory.mktemp("gateway"))
     for task, bento in bentos.items():
         offer(settings, task, bento)
-    with ended(serve(settings)) as serving:
+    with serve(settings) as serving:
         yield serving
 
 

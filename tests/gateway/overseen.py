@@ -12,7 +12,6 @@ import httpx
 import sqlalchemy as sa
 
 from lepton_platform.database import engine
-from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import Keys
 from lepton_platform.gateway.samples import Samples
 from lepton_platform.monitoring.alerts import Alerts
@@ -60,15 +59,12 @@ def overseen(bentos: dict[str, Path], frozen: Path, folder: Path) -> Iterator[Se
     secret, user = (
         keys.create(name, scopes)[1] for name, scopes in (("ops", ("admin",)), ("x", ("predict", "feedback")))
     )
-    running = serve(settings)
-    try:
+    with serve(settings) as running:
         made = Seen(running, {"X-API-Key": secret}, {"X-API-Key": user}, secret)
         write_down(made)
         ask(made)
         settle(made)
         yield made
-    finally:
-        assert control.stop(running.started.pid)
 
 
 def write_down(seen: Seen) -> None:

@@ -26,7 +26,6 @@ from hypothesis import settings as hypothesis_settings
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import SCOPES, Keys
 from lepton_platform.gateway.page import FILES, PAGES
 from lepton_platform.serving.body import BODY_TIMEOUT_S
@@ -62,12 +61,9 @@ def guarded(bentos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     for task, bento in bentos.items():
         offer(settings, task, bento)
     _, secret = Keys(settings).create("all", SCOPES)
-    serving = serve(settings)
-    try:
+    with serve(settings) as serving:
         yield Guarded(serving, {"X-API-Key": secret})
         healthy(serving, {"X-API-Key": secret})
-    finally:
-        assert control.stop(serving.started.pid)
 
 
 def metrics(serving: Serving, headers: dict[str, str] | None = None) -> list[str]:

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from lepton_platform.gateway import control
 from lepton_platform.gateway.keys import Keys
 from lepton_platform.tasks import load_part
 from tests.gateway.conftest import TASKS, Serving, new_settings, offer, serve
@@ -22,9 +21,8 @@ def guarded(bentos: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     """Sentiment alone, with keys."""
     settings = new_settings(tmp_path_factory.mktemp("guarded"), ("sentiment",), auth="on")
     offer(settings, "sentiment", bentos["sentiment"])
-    serving = serve(settings)
-    yield serving
-    assert control.stop(serving.started.pid)
+    with serve(settings) as serving:
+        yield serving
 
 
 def key(serving: Serving, name: str, *scopes: str, **more: Any) -> dict[str, str]:

@@ -16,7 +16,6 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from lepton_platform.gateway import control
 from lepton_platform.gateway.routing import Target
 from lepton_platform.gateway.upstream import Unreachable, Upstream
 from lepton_platform.serving.frames import MOST_REQUEST_BYTES, UPGRADED
@@ -212,9 +211,8 @@ def test_a_worker_whose_frames_are_none_is_gone(tmp_path: Path) -> None:
 def serving(bentos: dict[str, Path], tmp_path: Path) -> Iterator[Serving]:
     settings = new_settings(tmp_path, (TASK,))
     offer(settings, TASK, bentos[TASK])
-    running = serve(settings)
-    yield running
-    assert control.stop(running.started.pid)
+    with serve(settings) as running:
+        yield running
 
 
 def test_a_worker_that_is_killed_while_it_answers_costs_time_and_no_request(serving: Serving) -> None:

@@ -16,7 +16,6 @@ import aiohttp
 import aiohttp.web
 import pytest
 
-from lepton_platform.gateway import control
 from lepton_platform.gateway.forwarding import Forwarding
 from lepton_platform.gateway.keys import SCOPES, Keys
 from lepton_platform.gateway.routing import Route, Target
@@ -61,9 +60,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     keys = Keys(settings)
     _, secret = keys.create("all", SCOPES)
     _, slow = keys.create("slow", ["predict"], rate_per_minute=600, burst=10)
-    serving = serve(settings)
-    yield Guarded(serving, {"X-API-Key": secret}, {"X-API-Key": slow})
-    assert control.stop(serving.started.pid)
+    with serve(settings) as serving:
+        yield Guarded(serving, {"X-API-Key": secret}, {"X-API-Key": slow})
 
 
 @dataclass

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from lepton_platform.gateway.keys import Keys
 from lepton_platform.gateway.page import FILES, FOLDER, HEADERS, PAGES, page_routes
-from tests.gateway.conftest import ended, new_settings, offer, serve
+from tests.gateway.conftest import new_settings, offer, serve
 from tests.gateway.page_user import (
     TASKS,
     WAYS,
@@ -220,7 +220,7 @@ def test_what_is_spoken_is_heard_where_a_key_is_asked_for(
     settings = new_settings(tmp_path_factory.mktemp("keyed"), ("prompts",), auth="on")
     offer(settings, "prompts", bentos["prompts"])
     addresses: list[str] = []
-    with ended(serve(settings)) as serving:
+    with serve(settings) as serving:
         keyed = SimpleNamespace(url=serving.url, key=Keys(settings).create("page", ("predict", "feedback"))[1])
         with opened(browser, keyed) as page:
             page.on("request", lambda request: addresses.append(request.url))

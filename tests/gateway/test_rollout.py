@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lepton_platform.gateway import control
 from lepton_platform.root import MARKER
 from lepton_platform.serving.audit import changes
 from lepton_platform.serving.deployments import Deployment, Deployments
@@ -45,9 +44,8 @@ def serving(bentos: dict[str, Path], tmp_path: Path) -> Iterator[Serving]:
     settings = new_settings(tmp_path, (TASK,))
     (tmp_path / MARKER).write_text(LIMITS, "utf-8")
     offer(settings, TASK, bentos[TASK])
-    running = serve(settings)
-    yield running
-    assert control.stop(running.started.pid)
+    with serve(settings) as running:
+        yield running
 
 
 def until(happens: Callable[[], object], within_s: float = 60.0) -> None:

@@ -31,9 +31,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def serving(settings: Settings, bentos: dict[str, Path]) -> Iterator[Serving]:
     offer(settings, TASK, bentos[TASK])
-    running = serve(settings)
-    yield running
-    assert control.stop(running.started.pid)
+    with serve(settings) as running:
+        yield running
 
 
 def test_it_serves_from_the_store_and_leaves_nothing_behind(serving: Serving, bentos: dict[str, Path]) -> None:
@@ -72,9 +71,17 @@ def test_nothing_outlives_its_supervisor(serving: Serving, monkeypatch: pytest.M
     psutil.wait_procs(family, timeout=20)
     assert not [process for process in family if process.is_running()]
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/gone")  # Feast's, of a process that has ended since
-    again = control.start_services(serving.settings, int(serving.url.rpartition(":")[2]))
-    assert control.wait_ready(again.url, 60, again.pid)
-    assert control.stop(again.pid)
+    with serve(serving.settings, int(serving.url.rpartition(":")[2])) as again:
+        assert again.predict("good").status_code == 200
+
+
+def test_services_end_with_a_test_that_fails(settings: Settings, bentos: dict[str, Path]) -> None:
+    offer(settings, TASK, bentos[TASK])
+    family = []
+    with pytest.raises(AssertionError, match="on purpose"), serve(settings) as running:
+        family += [psutil.Process(running.started.pid), *running.processes("serving.server")]
+        raise AssertionError("on purpose")
+    assert len(family) == 2 and not [process for process in family if process.is_running()]
 
 
 def test_a_bento_that_was_tampered_with_is_not_loaded(

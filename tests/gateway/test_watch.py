@@ -163,20 +163,17 @@ def kill(serving: Serving) -> None:
 def test_a_worker_that_is_killed_again_and_again_is_told(bentos: dict[str, Path], tmp_path: Path, clock: Clock) -> None:
     settings = new_settings(tmp_path, ("sentiment",))
     offer(settings, "sentiment", bentos["sentiment"])
-    running, watch = serve(settings), Watch(3 * HOUR_S, clock)
-    with hooked() as hook:
-        try:
-            book = Alerts(settings, [Webhook(hook.url)], {})
-            for _ in range(4):
-                overview = running.client.get(f"{running.url}/v1/overview").json()
-                tell(book, watch.judge(overview))
-                kill(running)
-                time.sleep(1.1)  # starts are told to the second, overviews kept for one
-            tell(book, watch.judge(running.client.get(f"{running.url}/v1/overview").json()))
-            clock.now += RESTARTS_S + 1
-            tell(book, watch.judge(running.client.get(f"{running.url}/v1/overview").json()))
-        finally:
-            assert control.stop(running.started.pid)
+    watch = Watch(3 * HOUR_S, clock)
+    with hooked() as hook, serve(settings) as running:
+        book = Alerts(settings, [Webhook(hook.url)], {})
+        for _ in range(4):
+            overview = running.client.get(f"{running.url}/v1/overview").json()
+            tell(book, watch.judge(overview))
+            kill(running)
+            time.sleep(1.1)  # starts are told to the second, overviews kept for one
+        tell(book, watch.judge(running.client.get(f"{running.url}/v1/overview").json()))
+        clock.now += RESTARTS_S + 1
+        tell(book, watch.judge(running.client.get(f"{running.url}/v1/overview").json()))
     began, over = hook.words
     assert began.startswith("[alert] sentiment: service. Its process was started again")
     assert over == "[resolved] sentiment: service. A process answers."
@@ -188,8 +185,7 @@ def test_the_gateway_looks_by_itself_and_tells_who_the_settings_name(bentos: dic
         more = {"alert_webhook": hook.url, "drift_overdue_hours": 15 / HOUR_S}
         settings = new_settings(tmp_path, ("sentiment",), **more)
         offer(settings, "sentiment", bentos["sentiment"])
-        running = serve(settings)
-        try:
+        with serve(settings) as running:
             time.sleep(16)
             running.predict("good").raise_for_status()
             until(lambda: hook.words, 45)
@@ -201,8 +197,6 @@ def test_the_gateway_looks_by_itself_and_tells_who_the_settings_name(bentos: dic
                 return len(hook.words) > 1
 
             until(checked, 60)
-        finally:
-            assert control.stop(running.started.pid)
         began, over = hook.words
         assert began.startswith("[alert] sentiment: drift_check. Drift has never been checked")
         assert over.startswith("[resolved] sentiment: drift_check. Drift was checked at")
@@ -214,8 +208,7 @@ def test_a_gateway_that_is_killed_again_and_again_is_told_by_its_supervisor(
     with hooked() as hook:
         settings = new_settings(tmp_path, ("sentiment",), alert_webhook=hook.url)
         offer(settings, "sentiment", bentos["sentiment"])
-        running = serve(settings)
-        try:
+        with serve(settings) as running:
             for _ in range(RESTARTS):
                 assert not hook.words
                 eldest = min(running.processes("gateway.server"), key=lambda process: process.create_time())
@@ -225,6 +218,4 @@ def test_a_gateway_that_is_killed_again_and_again_is_told_by_its_supervisor(
                 assert control.wait_ready(running.url, 60, running.started.pid)
             until(lambda: hook.words, 30)
             time.sleep(2)  # it looks twice a second
-        finally:
-            assert control.stop(running.started.pid)
         assert hook.words == ["[alert] machine: service. The gateway was started again 3 times in ten minutes."]
