@@ -30,7 +30,7 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is called, such as the program that will use it.")],
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="predict, feedback or admin; may be given again. Else predict."),
+        typer.Option("--scope", help="predict, feedback, trace or admin; may be given again. Else predict."),
     ] = None,
     rate: Annotated[int | None, typer.Option(min=1, help="Requests a minute; else as many as come.")] = None,
     burst: Annotated[int | None, typer.Option(min=1, help="Requests at once; else 10 s' worth of the rate.")] = None,

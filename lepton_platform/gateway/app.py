@@ -126,8 +126,8 @@ class Gateway:
         return _passed_on(await self.forwarding.ask(task, "GET", "/schema.json", {}, b""))
 
     async def past(self, request: Request) -> Response:
-        """A task's prediction, or any where the route names no task."""
-        self.allow(request, "predict")
+        """A task's prediction, or any where the route names no task, whoever asked for it."""
+        self.allow(request, "trace")
         task, identifier = request.path_params.get("task"), request.path_params["id"]
         if task is not None:
             self.about(task)

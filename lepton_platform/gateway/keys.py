@@ -24,8 +24,12 @@ from lepton_platform.gateway.limits import MOST_RATE
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
-Scope = Literal["predict", "feedback", "admin"]
+Scope = Literal["predict", "feedback", "trace", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+_HELD: dict[str, tuple[Scope, ...]] = {  # what a word in the table allows, where that is not itself
+    "predict": ("predict", "trace"),  # of keys from before there was ``trace``: they were told that they may both
+    "answers": ("predict",),
+}
 MARK = "lep_"
 FORM = r"lep_[0-9A-Za-z]{49}"
 SHOWN_CHARS = 10  # the mark and 6 more, by which a key is recognised; 220 bits stay unknown
@@ -199,7 +203,8 @@ class Keys:
 
 
 def _key(row: Mapping[str, Any]) -> Key:
-    return Key(**{**row, "scopes": tuple(row["scopes"])})
+    held = {scope for word in row["scopes"] for scope in _HELD.get(word, (word,))}
+    return Key(**{**row, "scopes": tuple(scope for scope in SCOPES if scope in held)})
 
 
 def _wanted(wanted: str) -> sa.ColumnElement[bool]:
@@ -233,7 +238,7 @@ def _values(
         raise ValueError("A key expires later than now, and within a hundred years.")
     if rate is not None and burst is None:
         burst = max(1, rate // 6)
-    ordered = [scope for scope in SCOPES if scope in chosen]
+    ordered = ["answers" if scope == "predict" else scope for scope in SCOPES if scope in chosen]
     return {"name": name, "scopes": ordered, "rate_per_minute": rate, "burst": burst}
 
 

@@ -166,6 +166,12 @@ def test_a_scope_is_for_what_it_says(guarded: Serving) -> None:
     assert error(guarded.predict("good", headers=says))[0] == 403
     assert guarded.client.get(f"{guarded.url}/metrics", headers=runs).status_code == 200
     assert guarded.client.get(f"{guarded.url}/metrics", headers=asks).status_code == 403
+    traces = key(guarded, "traces", "trace")
+    for past in (f"{guarded.url}/v1/lineage/{identifier}", f"{guarded.url}/v1/sentiment/lineage/{identifier}"):
+        refused = guarded.client.get(past, headers=asks)
+        assert error(refused)[0] == 403 and "the scope trace" in refused.json()["error"]["message"]
+        assert guarded.client.get(past, headers=traces).status_code not in (401, 403)
+    assert error(guarded.predict("good", headers=traces))[0] == 403
 
 
 def test_a_rate_is_kept(guarded: Serving) -> None:

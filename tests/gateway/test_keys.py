@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import string
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,19 @@ def test_a_key_is_listed_as_it_was_made(keys):
     assert (other.scopes, other.burst, other.expires_at, other.last_used_at) == (("predict",), 9, None, None)
     lasts = datetime.fromisoformat(key.expires_at or "") - datetime.fromisoformat(key.created_at)
     assert lasts == timedelta(days=90)
+
+
+def test_a_key_from_before_there_was_trace_may_what_it_was_told(settings, keys):
+    """Then ``predict`` meant answers and their past, and stood in the table by that name."""
+    old, _ = keys.create("old", ["predict", "feedback"])
+    new, _ = keys.create("new", ["predict"])
+    both, _ = keys.create("both", ["trace", "predict"])
+    with sqlite3.connect(settings.state_dir / "state.sqlite") as connection:
+        connection.execute("UPDATE api_key SET scopes = ? WHERE id = ?", ('["predict", "feedback"]', old.id))
+    found = {key.name: key.scopes for key in keys.all()}
+    assert found == {"old": ("predict", "feedback", "trace"), "new": ("predict",), "both": ("predict", "trace")}
+    assert new.scopes == ("predict",) and both.scopes == ("predict", "trace")
+    assert {key.name: key.scopes for _, key in keys.hashed()} == found
 
 
 @pytest.mark.parametrize(
