@@ -1,7 +1,8 @@
 """A heavy stage as a child process: ``python -m lepton_platform.pipeline.child STAGE TASK``.
 
 Started through Dagster Pipes, it streams step, figures and throughput back and ends with the stage's result; the
-same command runs on Ray or Kubernetes. Recording the result is the parent's part.
+same command runs on Ray or Kubernetes. Recording the result is the parent's part, and so is the lock on the stage's
+folder, which goes with the parent: a child that went on alone would write where the next run does.
 """
 
 import json
@@ -15,6 +16,7 @@ from lepton_platform.pipeline.run import execute
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.settings import get_settings
 from lepton_platform.stage import StageFailed
+from lepton_platform.training.distributed import die_with_parent
 
 EVERY_S = 0.5  # between two messages of progress
 # Pipes' reader takes half a line for a whole one, and what is longer than a buffer (8 KiB) is written in two halves
@@ -24,6 +26,7 @@ PART_CHARS = 3_000  # of JSON, which quotes may double
 def main(stage: str, task: str) -> int:
     from dagster_pipes import open_dagster_pipes
 
+    die_with_parent()
     with open_dagster_pipes() as pipes:
         last = 0.0
 

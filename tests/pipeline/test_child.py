@@ -1,7 +1,11 @@
-"""What a child process says arrives whole, however long it is."""
+"""What a child process says arrives whole, however long it is; it does not outlive its parent."""
 
 import json
+import subprocess
+import sys
 
+import psutil
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,3 +24,28 @@ def test_a_long_result_comes_in_short_lines_and_is_put_together(metadata):
         assert len(json.dumps(part)) < 7_000
         reader.take(part)
     assert reader.last == message and reader.parts == ""
+
+
+PARENT = """
+import subprocess, sys
+child = '''
+import time
+from lepton_platform.pipeline import child
+child.execute = lambda *_: (print("works", flush=True), time.sleep(120))
+child.main("model", "digits")
+'''
+process = subprocess.Popen([sys.executable, "-c", child])
+print(process.pid, flush=True)
+process.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked to end it")
+def test_a_child_ends_with_the_process_that_holds_the_lock_on_its_folder():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    assert parent.stdout.readline() == "works\n"
+    parent.kill()
+    parent.wait()
+    assert not psutil.wait_procs([child], timeout=10)[1]
