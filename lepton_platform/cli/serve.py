@@ -25,7 +25,7 @@ def _book(settings: "Settings") -> Path:
 
 def _running(settings: "Settings") -> dict[str, dict[str, Any]]:
     """What was started and is still there: name → pid, url."""
-    from lepton_platform.gateway.control import alive
+    from lepton_platform.processes import alive
 
     path = _book(settings)
     started = json.loads(path.read_text()) if path.is_file() else {}
@@ -78,7 +78,7 @@ def _wait(url: str, pid: int, until: float) -> bool:
     import urllib.error
     import urllib.request
 
-    from lepton_platform.gateway.control import alive
+    from lepton_platform.processes import alive
 
     while time.monotonic() < until and alive(pid):
         try:
@@ -96,18 +96,20 @@ def _wait(url: str, pid: int, until: float) -> bool:
 def start_services(settings: "Settings", port: int | None = None) -> dict[str, dict[str, Any]]:
     """Start the gateway and its workers unless they run, and write down where; returns all that runs."""
     from lepton_platform.gateway import control
+    from lepton_platform.processes import born
 
     started = _running(settings)
     if SERVICES not in started:
         services = control.start_services(settings, port)
-        made = {"pid": services.pid, "born": control.born(services.pid)}
+        made = {"pid": services.pid, "born": born(services.pid)}
         started[SERVICES] = {**made, "url": services.url, "ready": f"{services.url}/readyz"}
         _write(settings, started)
     return started
 
 
 def _start(settings: "Settings") -> dict[str, dict[str, Any]]:
-    from lepton_platform.gateway.control import bind, born
+    from lepton_platform.gateway.control import bind
+    from lepton_platform.processes import born
 
     running = _running(settings)
     for name, port, variable in (

@@ -1,17 +1,15 @@
 """A run of selected assets in this process, seen in Dagster's UI; and Dagster brought level with dvc.lock."""
 
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
 from lepton_platform.components import retraining, stage_asset
-from lepton_platform.components.dead_runs import HOST_TAG, PID_TAG, end_dead_runs
+from lepton_platform.components.dead_runs import end_dead_runs, process_tags
+from lepton_platform.components.failures import words
 from lepton_platform.components.sync import sync
-from lepton_platform.monitoring.retraining import RetrainBook
 from lepton_platform.pipeline.ended import Ended
 from lepton_platform.pipeline.params import workspace_tasks
 from lepton_platform.pipeline.synced import mark_synced
@@ -68,7 +66,7 @@ def _in_process(
         instance=instance,
         asset_selection=selected,
         raise_on_error=False,
-        tags={PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), **tags},
+        tags={**process_tags(), **tags},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the UI keeps every line
     )
 
@@ -80,7 +78,7 @@ def _ended(result: dg.ExecuteInProcessResult) -> Ended:
         reused = materialization.metadata.get("reused")
         if reused is None or not reused.value:
             ran.add("/".join(materialization.asset_key.path))
-    return Ended(ran, [_words(event) for event in result.all_events if event.is_step_failure])
+    return Ended(ran, [words(event) for event in result.all_events if event.is_step_failure])
 
 
 def tick(
@@ -110,20 +108,4 @@ def tick(
 
 def sensor_done(instance: dg.DagsterInstance, settings: Settings, task: str) -> None:
     """What became of the request is noted at once."""
-    retraining.close_ended(instance, RetrainBook(settings), task)
-
-
-def _words(event: dg.DagsterEvent) -> str:
-    """The failure in the words of whoever raised it; what nobody meant to raise is told with where it was."""
-    data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return f"{event.step_key}: {data.user_failure_data.description}"
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    if error is None:
-        return f"{event.step_key}: failed"
-    if error.cls_name == "DagsterExecutionInterruptedError":
-        return f"{event.step_key}: stopped from outside; the next run goes on from what is finished."
-    where = error.stack[-1].split("\n")[0].strip() if error.stack else "all of it is in Dagster's UI"
-    return f"{event.step_key}: {error.message.strip()} ({where})"
+    retraining.close_ended(settings, instance, task)

@@ -40,7 +40,8 @@ def labels_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     about = "Labelled feedback from the service's log, as rows that the next training set takes in."
 
     @_asset(task, LABELS, owners, {"json"}, [], about)
-    def labels() -> dg.MaterializeResult:
+    def labels(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        mark_process(context.instance, context.run_id)
         done = operate.export_labels(get_settings(), task)
         figures = {name: getattr(done, name) for name in ("added", "changed", "contradicted", "unknown", "missing")}
         version = dg.DataVersion(tree_hash(operate.labels_file(get_settings(), task)))
@@ -94,6 +95,7 @@ def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
 
         from lepton_platform.serving.compaction import compact_hour
 
+        mark_process(context.instance, context.run_id)
         start = context.partition_time_window.start
         hour = start.strftime(HOUR)
         path = compact_hour(get_settings().predictions_dir, task, hour)

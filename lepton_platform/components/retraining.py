@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as AssetJob
 
-from lepton_platform.components.dead_runs import DEAD_TAG, end_dead_runs
+from lepton_platform.components.dead_runs import end_dead_runs, was_killed
+from lepton_platform.components.failures import failed_steps, words
 from lepton_platform.components.live import (
     DEPLOYMENT,
     DRIFT,
@@ -20,7 +21,8 @@ from lepton_platform.components.live import (
 )
 from lepton_platform.components.stage_asset import stage_keys
 from lepton_platform.components.sync import sync
-from lepton_platform.monitoring.retraining import Kind, RetrainBook, Wish
+from lepton_platform.monitoring.alerts import Alerts
+from lepton_platform.monitoring.retraining import OPEN, Kind, RetrainBook, Wish
 from lepton_platform.pipeline.feedback import enough_labels
 from lepton_platform.settings import Settings, get_settings
 
@@ -134,27 +136,46 @@ def wishes(settings: Settings, instance: dg.DagsterInstance, book: RetrainBook, 
     return [*alarms(instance, task), *([counted] if counted else [])]
 
 
-def close_ended(instance: dg.DagsterInstance, book: RetrainBook, task: str) -> int:
+def close_ended(settings: Settings, instance: dg.DagsterInstance, task: str) -> int:
     """Note what became of the request whose run has ended; how many runs it has had.
 
-    One whose process was killed is asked for again: what its stages had finished is not done again.
+    One whose process was killed is asked for again: what its stages had finished is not done again. One that failed is
+    told to people, until one ends as it should.
     """
+    book = RetrainBook(settings)
     last = book.last(task)
-    if last is None or last.state not in {"requested", "running"}:
+    if last is None or last.state not in OPEN:
         return 0
     runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: last.id}))
     if not runs:
+        if last.state == "running":
+            book.mark(last.id, "failed")
+            _alert(settings, task, f"Its run {last.run_id} is in Dagster no more; whether it ended nobody knows.")
         return 0
     newest = runs[0]
     if newest.status in GOING:
         book.mark(last.id, "running", newest.run_id)
     elif newest.status == dg.DagsterRunStatus.SUCCESS:
         book.mark(last.id, "done", newest.run_id)
-    elif DEAD_TAG in newest.tags and len(runs) < MOST_TRIES:
+        Alerts(settings).cleared(task, "retrain", "A retraining has ended as it should.")
+    elif newest.status == dg.DagsterRunStatus.CANCELED:
+        book.mark(last.id, "failed", newest.run_id)  # whoever did that knows
+    elif was_killed(instance, newest) and len(runs) < MOST_TRIES:
         book.mark(last.id, "requested", newest.run_id)
     else:
         book.mark(last.id, "failed", newest.run_id)
+        _alert(settings, task, _why_failed(instance, newest, len(runs)))
     return len(runs)
+
+
+def _why_failed(instance: dg.DagsterInstance, run: dg.DagsterRun, tries: int) -> str:
+    if was_killed(instance, run):
+        return f"Its process ended {tries} times before it was done."
+    return " ".join(words(event) for event in failed_steps(instance, run.run_id))
+
+
+def _alert(settings: Settings, task: str, why: str) -> None:
+    Alerts(settings).raised(task, "retrain", why)
 
 
 def retrain_sensor(task: str, made: Jobs, cooldown_hours: float) -> dg.SensorDefinition:
@@ -171,7 +192,7 @@ def retrain_sensor(task: str, made: Jobs, cooldown_hours: float) -> dg.SensorDef
         settings, instance = get_settings(), context.instance
         book = RetrainBook(settings)
         end_dead_runs(instance)
-        tries = close_ended(instance, book, task)
+        tries = close_ended(settings, instance, task)
         going = bool(instance.get_runs(dg.RunsFilter(job_name=f"{task}_retrain", statuses=GOING), limit=1))
         asked = wishes(settings, instance, book, task)
         answer = book.ask(task, asked, datetime.now(UTC), going, timedelta(hours=cooldown_hours))

@@ -1,6 +1,8 @@
 """A stage of the table as a Dagster asset: same function, same files, and the DVC hash as its data version."""
 
 import json
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -8,8 +10,9 @@ from functools import cache
 from typing import Any
 
 import dagster as dg
+from dagster._core.errors import DagsterPipesExecutionError
 
-from lepton_platform.components.dead_runs import mark_process
+from lepton_platform.components.dead_runs import mark_killed, mark_process
 from lepton_platform.components.live import LABELS
 from lepton_platform.components.metadata import check_metadata, outcome_metadata
 from lepton_platform.pipeline.code import code_hash
@@ -52,10 +55,25 @@ def _in_child(context: dg.AssetExecutionContext, progress: Progress) -> Any:
         client = dg.PipesSubprocessClient(cwd=str(settings.workspace), message_reader=reader.reader)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)  # Dagster calls a preview of its own
-            client.run(context=context, command=command)
+            try:
+                client.run(context=context, command=command)
+            except DagsterPipesExecutionError as error:
+                _killed(context, stage, task, str(error))
+                raise
         return reader.result(stage, task)
 
     return call
+
+
+def _killed(context: dg.AssetExecutionContext, stage: Stage, task: str, said: str) -> None:
+    """``StageFailed`` where a signal ended the child, and a note on the run that this was not what it did."""
+    ended = re.search(r"code -(\d+)$", said)  # Dagster keeps the code nowhere else
+    if ended is not None:
+        mark_killed(context.instance, context.run_id)
+        raise StageFailed(
+            f"The child process of {task}/{stage.name} was ended from outside ({signal.strsignal(int(ended[1]))}), as "
+            "the system does where memory is short. The next run goes on from its last checkpoint."
+        )
 
 
 class _Reader:

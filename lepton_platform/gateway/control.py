@@ -12,12 +12,12 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from lepton_platform.processes import alive
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 
 # Feast exports these where it is imported: figures then go to a folder of a process that the services outlive
 _SHARED_METRICS = ("PROMETHEUS_MULTIPROCESS_DIR", "PROMETHEUS_MULTIPROC_DIR")
-_SAME_S = 2.0  # the clock may be set while a process lives; pids are not used again so soon
 
 
 @dataclass(frozen=True)
@@ -92,31 +92,6 @@ def wait_ready(url: str, timeout_s: float = 60.0, pid: int | None = None) -> boo
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
     return False
-
-
-def born(pid: int) -> float | None:
-    """When a process started, seconds since 1970; ``None`` where there is none. With it a pid names one process."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
-
-
-def alive(pid: int, since: float | None = None) -> bool:
-    """Is this process there and not a zombie? ``since``: it must be the one that was ``born`` then.
-
-    A pid that was written down may belong to another program after a restart of the machine.
-    """
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        same = since is None or abs(process.create_time() - since) < _SAME_S
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def stop(pid: int, timeout_s: float = 30.0) -> bool:

@@ -9,6 +9,8 @@ _FIRST: Mapping[str, str] = {
     "drift_check": "`lepton up` starts what checks, `lepton doctor` tells what it lacks. Answers go on meanwhile.",
     "quality": "A retraining is asked for by itself: `lepton history {task}` tells whether it began. If it came with a new "
     "version, `lepton rollback {task}` takes that back.",
+    "retrain": "The champion serves on. `lepton run {task}` does it again and shows where it fails; all that its run said is in "
+    "Dagster's UI. After the cooldown whoever asks is given another.",
     "rollout": "The champion serves, nobody is harmed. `lepton deployments {task}` has the figures of each step.",
     "service": "Why it ended is in the workspace's .lepton/logs/services.log; if it came with a new version, `lepton rollback "
     "{task}` takes that back. Nothing there: `lepton up`.",

@@ -26,7 +26,7 @@ from lepton_platform.monitoring.advice import advice
 from lepton_platform.monitoring.channels import Channel, channels
 from lepton_platform.settings import Settings
 
-Kind = Literal["drift", "drift_check", "quality", "rollout", "service", "errors", "disk"]
+Kind = Literal["drift", "drift_check", "quality", "retrain", "rollout", "service", "errors", "disk"]
 LATE = timedelta(days=1)  # what is over for longer is told no more: a channel that is new hears no old stories
 CLAIMED = timedelta(seconds=60)  # longer than any channel takes
 STAYS_AWAY: Mapping[Kind, timedelta] = {  # before its end is told; others end at once

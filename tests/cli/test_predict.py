@@ -7,7 +7,7 @@ import pytest
 
 from lepton_platform.cli import serve
 from lepton_platform.cli.predict import _shown, _why, service_url
-from lepton_platform.gateway.control import born
+from lepton_platform.processes import born
 from lepton_platform.settings import Settings
 
 WORD = {"word": "Press", "start_s": 0.1, "end_s": 0.4, "score": 0.98}

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from lepton_platform.gateway import control
+from lepton_platform.processes import alive, born
 from lepton_platform.serving.audit import changes
 from lepton_platform.serving.deployments import Deployments
 from lepton_platform.serving.log_reader import hours, read_rows
@@ -111,12 +112,12 @@ def test_a_bento_that_was_tampered_with_is_not_loaded(
 
 
 def test_a_pid_that_another_program_has_now_is_not_ours() -> None:
-    since = control.born(os.getpid())
-    assert since is not None and control.alive(os.getpid(), since) and control.alive(os.getpid())
-    assert not control.alive(os.getpid(), since - 3600)
+    since = born(os.getpid())
+    assert since is not None and alive(os.getpid(), since) and alive(os.getpid())
+    assert not alive(os.getpid(), since - 3600)
     ended = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(ended, 0)
-    assert control.born(ended) is None and not control.alive(ended)
+    assert born(ended) is None and not alive(ended)
 
 
 def test_without_a_deployment_there_is_nothing_to_serve(settings: Settings) -> None:
