@@ -42,8 +42,10 @@ class Judging:
 
     def refused(self, deployment: Deployment, why: str) -> None:
         """A Bento that may not be loaded serves nobody; a canary or a shadow ends with that."""
-        if deployment.state in ("canary", "shadow"):
-            self.rollouts.end(deployment, "refused to load", why, who=WHO)
+        if deployment.state not in ("canary", "shadow"):
+            return
+        if self.rollouts.end(deployment, "refused to load", why, who=WHO) and deployment.state == "canary":
+            self._alert(deployment, f"{deployment.tag} was turned back: {why}", over=False)
 
     def judge(self, canary: Deployment) -> None:
         """Let it wait, go on or go."""

@@ -75,7 +75,7 @@ def deploy(
     from lepton_platform.serving import offers
 
     rollout = rollout_params(settings, task)
-    return offers.deploy(
+    decision = offers.deploy(
         settings,
         task,
         bento=bento or _built(settings, task),
@@ -88,6 +88,16 @@ def deploy(
         every_s=every_s or rollout.every_s,
         again=again,
     )
+    if decision.promoted and decision.changed:  # at once; of a canary its ramp tells
+        _over(settings, task, f"{decision.deployment.tag} was promoted.")
+    return decision
+
+
+def _over(settings: Settings, task: str, why: str) -> None:
+    """That a canary was turned back matters no more."""
+    from lepton_platform.monitoring.alerts import Alerts
+
+    Alerts(settings).cleared(task, "rollout", why)
 
 
 def shadow(settings: Settings, task: str, *, bento: Path | None = None) -> "Deployment":

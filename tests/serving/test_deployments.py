@@ -10,7 +10,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.data.dataset import Dataset
+from lepton_platform.monitoring.alerts import Alerts
+from lepton_platform.pipeline import operate
 from lepton_platform.pipeline.operate import champion_versions
+from lepton_platform.root import MARKER
 from lepton_platform.serving import offers
 from lepton_platform.serving.comparison import Comparison, answers, compare, verdict
 from lepton_platform.serving.deployments import Deployments, champion
@@ -210,3 +213,18 @@ def test_only_the_latest_are_asked_and_both_reasons_are_given(
     decision = deploy(settings, TASK, bento=equal, test=frozen, params=rule, judge=EVALUATOR, recent=of_late)
     assert decision.promoted and decision.reason.count("not worse than the champion") == 2
     assert "the same 300 rows" in decision.reason and "the latest 60 labelled production rows" in decision.reason
+
+
+def test_that_a_canary_was_turned_back_is_over_with_whatever_is_promoted_next(
+    settings: Settings, bento: Path, equal: Path, worse: Path, frozen: Path
+) -> None:
+    (settings.workspace / MARKER).write_text(f"{TASK}: {{}}\n", "utf-8")
+    shutil.copytree(frozen, settings.path("data", TASK, "dataset", "test"))
+    assert operate.deploy(settings, TASK, None, bento=bento).promoted
+    Alerts(settings, []).raised(TASK, "rollout", "sentiment:1 was turned back: it failed.")
+    assert not operate.deploy(settings, TASK, None, bento=worse).promoted
+    assert not operate.deploy(settings, TASK, None, bento=bento).changed
+    assert len(Alerts(settings, []).open()) == 1
+    assert operate.deploy(settings, TASK, None, bento=equal).promoted
+    [over] = Alerts(settings, []).of(TASK, "rollout")
+    assert over.resolved_why == f"{tag_of(equal)} was promoted."
