@@ -1,7 +1,9 @@
 """Prometheus itself reads what the gateway tells it; promtool accepts the rules. Debian's package."""
 
 import contextlib
+import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,7 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.gateway.overseen import Seen
+from tests.gateway.overseen import Seen, ask
+from tests.gateway.test_infra import BOARDS, board
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 
@@ -40,20 +43,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def prometheus(seen: Seen, tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def prometheus(seen: Seen, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with the platform's own configuration; only address, key and pace are the test's."""
+    folder = tmp_path_factory.mktemp("prometheus")
     config = yaml.safe_load((INFRA / "prometheus.yml").read_text("utf-8"))
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     [scraped] = config["scrape_configs"]
     scraped["static_configs"][0]["targets"] = [seen.serving.url.removeprefix("http://")]
     scraped["authorization"] = {"credentials": seen.secret}
     config["rule_files"] = [str(INFRA / "alerts.yml")]
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config), "utf-8")
     url = f"127.0.0.1:{free_port()}"
-    command = ["prometheus", f"--config.file={tmp_path / 'prometheus.yml'}", f"--web.listen-address={url}"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--storage.tsdb.path={tmp_path / 'data'}"], stdout=log, stderr=log)
+    command = ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--web.listen-address={url}"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--storage.tsdb.path={folder / 'data'}"], stdout=log, stderr=log)
     yield f"http://{url}"
     process.terminate()
     process.wait(20)
@@ -110,3 +114,58 @@ def test_its_rules_are_evaluated_and_what_is_wrong_burns(seen: Seen, prometheus:
     groups = httpx.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"]
     states = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     assert len(states) == 11 and set(states.values()) == {"ok"}
+
+
+# --- what Grafana would ask
+
+WINDOW = {"$__rate_interval": "20s", "$task": ".+"}  # as it fills in, after so short a time, for all tasks
+NOT_HERE = "lepton_gpu_"  # needs a card; tests/gateway/test_infra.py sees that its names and labels are told
+
+
+def lines(url: str, panel: dict) -> dict[str, float]:
+    """What a panel draws now: legend → value. Two series of one legend could not be told apart."""
+    found: dict[str, float] = {}
+    for target in panel["targets"]:
+        expression = target["expr"]
+        for word, filled in WINDOW.items():
+            expression = expression.replace(word, filled)
+        for series in asked(url, expression):
+            labels = series["metric"]
+            legend = re.sub(r"{{(\w+)}}", lambda name, labels=labels: labels[name[1]], target["legendFormat"])
+            assert legend not in found, f"{panel['title']}: two lines are called {legend}"
+            found[legend] = float(series["value"][1])
+    return found
+
+
+def test_every_panel_draws_something_where_there_is_something_to_draw(seen: Seen, prometheus: str) -> None:
+    waiting = {
+        (path.stem, panel["title"]): panel
+        for path in BOARDS
+        for panel in board(path)["panels"]
+        if panel["type"] != "row" and not all(NOT_HERE in target["expr"] for target in panel["targets"])
+    }
+    drawn: dict[tuple[str, str], dict[str, float]] = {}
+    end = time.monotonic() + 90
+    while waiting and time.monotonic() < end:
+        ask(seen)
+        time.sleep(1.5)
+        for place, panel in list(waiting.items()):
+            drawn[place] = lines(prometheus, panel)
+            if drawn[place] and all(map(math.isfinite, drawn[place].values())):
+                del waiting[place]
+    assert not waiting, {place: drawn[place] for place in waiting}
+    told = {title: found for (_, title), found in drawn.items()}
+    assert told["Share of errors"] == {"digits": 0.0, "sentiment": 0.0}
+    assert set(told["The last drift check"].items()) == {("sentiment", 1.0)}
+    assert told["Open alerts"] == {"sentiment drift": 1.0}
+    assert {legend.split(" ")[1] for legend in told["By stage, 95 % within"]} == {"preprocess", "queue", "model", "log"}
+    assert told["Share of the canary"] == {"digits": 0.0, "sentiment": 50.0}
+
+
+def test_a_dashboards_variable_offers_the_tasks(prometheus: str) -> None:
+    for path in BOARDS:
+        for variable in board(path)["templating"]["list"]:
+            [(series, label)] = re.findall(r"^label_values\((.*), (\w+)\)$", variable["query"]["query"])
+            until(prometheus, series)
+            answer = httpx.get(f"{prometheus}/api/v1/label/{label}/values", params={"match[]": series})
+            assert answer.json()["data"] == ["digits", "sentiment"], path.name
