@@ -8,13 +8,14 @@ import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from lepton_platform.gateway import gpus, loop_metrics
 from lepton_platform.gateway.metrics import text
+from lepton_platform.monitoring.alerts import Kind
 from tests.gateway.nvml import Nvml
 from tests.gateway.overseen import Seen
 
@@ -131,6 +132,22 @@ def test_every_rule_begins_and_ends() -> None:
 def test_every_rule_says_what_is_wrong_and_how_bad() -> None:
     for rule in RULES:
         assert rule["annotations"]["summary"].endswith((".", "?")) and rule["labels"]["severity"] in {"page", "ticket"}
+
+
+RULE_OF = {  # of the platform's own alerts; the others have one together
+    "drift": "LeptonDrift",
+    "drift_check": "LeptonDriftCheckStale",
+    "service": "LeptonWorkerDown",
+    "errors": "LeptonServiceFails",
+    "disk": "LeptonDiskFull",
+}
+
+
+def test_what_the_platform_tells_by_itself_is_told_by_one_rule() -> None:
+    [together] = [rule["expr"] for rule in RULES if rule["alert"] == "LeptonAlertOpen"]
+    [left_out] = re.findall(r'kind!~"([\w|]+)"', together)
+    assert set(left_out.split("|")) == set(RULE_OF) < set(get_args(Kind))
+    assert set(RULE_OF.values()) < {rule["alert"] for rule in RULES}
 
 
 # --- Grafana
