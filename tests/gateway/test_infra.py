@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +15,14 @@ import pytest
 import yaml
 
 from lepton_platform.gateway import gpus, loop_metrics
+from lepton_platform.gateway.control import wait_ready
 from lepton_platform.gateway.metrics import text
 from lepton_platform.monitoring.alerts import Kind
+from lepton_platform.settings import STORES
+from tests.gateway.conftest import new_settings, offer
 from tests.gateway.nvml import Nvml
 from tests.gateway.overseen import Seen
+from tests.workspaces import free_port
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 BOARDS = sorted((INFRA / "grafana" / "dashboards").glob("*.json"))
@@ -209,3 +214,44 @@ def test_a_dashboards_panels_stand_in_its_grid_and_ask_for_something(path: Path)
     variables = {variable["name"] for variable in whole["templating"]["list"]}
     used = set(re.findall(r"\$(?!__)(\w+)", json.dumps(panels)))
     assert used <= variables
+
+
+# --- systemd
+
+UNITS = sorted((INFRA / "systemd").glob("*.service"))
+
+
+def unit(path: Path, folder: Path) -> str:
+    """As somebody would write it whose workspace is ``folder``, with this environment's programs."""
+    text = path.read_text("utf-8").replace("/srv/lepton/.venv/bin", str(Path(sys.executable).parent))
+    return text.replace("/srv/lepton", str(folder))
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None and "CI" not in os.environ:
+        pytest.skip("needs systemd")
+    for path in UNITS:
+        (tmp_path / path.name).write_text(unit(path, tmp_path).replace("User=lepton", f"User={os.getuid()}"), "utf-8")
+    found = sorted(tmp_path.glob("*.service"))
+    done = subprocess.run(["systemd-analyze", "verify", *found], capture_output=True, text=True)
+    assert done.returncode == 0 and len(found) == 3, done.stderr
+
+
+def test_the_services_run_in_nothing_but_their_units_environment(bentos: dict[str, Path], tmp_path: Path) -> None:
+    settings = new_settings(tmp_path, ("digits",), service_port=free_port())
+    offer(settings, "digits", bentos["digits"])
+    lines = [line.partition("=") for line in unit(INFRA / "systemd" / "lepton-services.service", tmp_path).splitlines()]
+    [command] = [value.split() for name, _, value in lines if name == "ExecStart"]
+    environment = dict(value.split("=", 1) for name, _, value in lines if name == "Environment")
+    process = subprocess.Popen(command, cwd=tmp_path, env={"PATH": "/usr/bin:/bin", **environment})
+    try:
+        assert wait_ready(f"http://127.0.0.1:{settings.service_port}", 60, process.pid)
+    finally:
+        process.terminate()
+        assert process.wait(40) == 0
+
+
+def test_dagster_is_told_all_that_lepton_up_tells_it() -> None:
+    for name in ("lepton-daemon", "lepton-ui"):
+        told = re.findall(r"^Environment=(\w+)=", (INFRA / "systemd" / f"{name}.service").read_text("utf-8"), re.M)
+        assert set(told) == {"LEPTON_WORKSPACE", "PWD", *STORES}, name
