@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_platform.pipeline.operate import champion_tag
 from lepton_platform.pipeline.params import section
-from lepton_platform.pipeline.served import HOUR
+from lepton_platform.pipeline.served import HOUR, undisturbed
 from lepton_platform.settings import Settings
 from lepton_platform.tasks import load_part
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from lepton_platform.monitoring.quality import ServedQuality
     from lepton_platform.monitoring.retraining import Wish
     from lepton_platform.monitoring.words import Counts
@@ -28,7 +30,11 @@ def enough_labels(settings: Settings, task: str, since: datetime) -> "Wish | Non
         return None
     first: dict[str, datetime] = {}
     hour = since.astimezone(UTC).strftime(HOUR)
-    for piece in read_all(settings.predictions_dir, task, FEEDBACK, since=hour, media=False):
+
+    def words() -> "list[pa.Table]":
+        return list(read_all(settings.predictions_dir, task, FEEDBACK, since=hour, media=False))
+
+    for piece in undisturbed(words, settings.predictions_dir / task):
         for identity, at in zip(piece["id"].to_pylist(), piece["at"].to_pylist(), strict=True):
             if at > since:
                 first[identity] = min(at, first[identity]) if identity in first else at
@@ -48,11 +54,13 @@ def check_quality(settings: Settings, task: str, window: timedelta, as_of: datet
 
     params, tag = section(settings.workspace, task, "feedback", room.FeedbackParams), champion_tag(settings, task)
     content, truth = load_part(task, "preprocess").CONTENT, truth_name(task)
-    joined, counts = _joined(settings, task, as_of - window, as_of, tag)
-    some = room.chosen(joined, params.max_rows)
+
+    def read() -> tuple[list[Any], "Counts"]:
+        joined, counts = _joined(settings, task, as_of - window, as_of, tag)
+        return _with_inputs(settings, task, room.chosen(joined, params.max_rows)), counts
+
     found = room.judged(
-        _with_inputs(settings, task, some),
-        counts,
+        *undisturbed(read, settings.predictions_dir / task),
         judge=load_part(task, "metrics").EVALUATOR,
         source=load_part(task, "source"),
         content=content,

@@ -203,12 +203,16 @@ def export_labels(settings: Settings, task: str) -> "Exported":
     import pyarrow as pa
 
     from lepton_platform.monitoring import feedback as room
+    from lepton_platform.pipeline.served import undisturbed
     from lepton_platform.serving.log_reader import FEEDBACK, read_all, read_log
 
-    logs = settings.predictions_dir
-    said = list(read_all(logs, task, FEEDBACK))
-    words = pa.concat_tables(said, promote_options="default") if said else read_log(logs, task, "never", FEEDBACK)
+    logs, labels = settings.predictions_dir, labels_file(settings, task)
     content, truth = load_part(task, "preprocess").CONTENT, getattr(load_part(task, "api"), "TRUTH", room.LABEL)
-    predictions = read_all(logs, task, ids=set(words["id"].to_pylist()))
-    labels = labels_file(settings, task)
-    return room.export_labels(predictions=predictions, feedback=words, labels=labels, inputs=[content], truth=truth)
+
+    def export() -> "Exported":
+        said = list(read_all(logs, task, FEEDBACK))
+        words = pa.concat_tables(said, promote_options="default") if said else read_log(logs, task, "never", FEEDBACK)
+        predictions = read_all(logs, task, ids=set(words["id"].to_pylist()))
+        return room.export_labels(predictions=predictions, feedback=words, labels=labels, inputs=[content], truth=truth)
+
+    return undisturbed(export, logs / task)

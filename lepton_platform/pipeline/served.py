@@ -6,9 +6,10 @@ or by the check where that was not; the hour that is going on is counted by each
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lepton_platform.pipeline.code import code_hash
 from lepton_platform.pipeline.stages import get_stage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lepton_platform.monitoring.drift import Window
     from lepton_platform.serving.log_scan import Extent
 
+T = TypeVar("T")
 HOUR = "%Y-%m-%dT%H"
 FORMAT = 1
 KEPT_HOURS = 31 * 24
@@ -33,21 +35,31 @@ def count_hour(settings: Settings, task: str, hour: str, most: int) -> "dict[str
 
     path = _folder(settings, task) / f"{hour}.parquet"
     code = code_hash(get_stage("reference"), task)
-    for _ in range(TRIES):
+
+    def count() -> "dict[str, Counted]":
         what = extent(settings.predictions_dir, task, hour)
         stamp = json.dumps({"format": FORMAT, "of": what, "code": code, "ids": most}, sort_keys=True)
         known = counted.load(path, stamp, most)
         if known is not None:
             return known
-        try:
-            found = _count(settings, task, hour, what, most, "")
-        except FileNotFoundError:
-            continue
+        found = _count(settings, task, hour, what, most, "")
         counted.save(found, path, stamp)
         return found
-    raise RuntimeError(
-        f"The files of {settings.predictions_dir / task / hour} changed {TRIES} times while they were read."
-    )
+
+    return undisturbed(count, settings.predictions_dir / task / hour)
+
+
+def undisturbed(read: Callable[[], T], folder: Path) -> T:
+    """What ``read`` reads of the log: again where an hour in ``folder`` was compacted meanwhile.
+
+    Its segments go when its Parquet file is there, so that the next look finds the same rows.
+    """
+    for _ in range(TRIES):
+        try:
+            return read()
+        except FileNotFoundError:
+            continue
+    raise RuntimeError(f"The files of {folder} changed {TRIES} times while they were read.")
 
 
 def any_since(settings: Settings, task: str, since: datetime) -> bool:
@@ -82,7 +94,10 @@ def window(settings: Settings, task: str, since: datetime, tag: str, most: int) 
         if tag in found:
             total.merge(found[tag])
     prune(settings, task)
-    pieces = list(read_all(settings.predictions_dir, task, since=first, ids=set(total.ids)))
+    pieces = undisturbed(
+        lambda: list(read_all(settings.predictions_dir, task, since=first, ids=set(total.ids))),
+        settings.predictions_dir / task,
+    )
     pa.default_memory_pool().release_unused()  # of whole hours, which the check does not need again
     if not pieces:
         return Window(pa.table({"id": pa.array([], pa.string())}), 0)
@@ -108,15 +123,10 @@ def _count_since(settings: Settings, task: str, hour: str, since: datetime, most
     from lepton_platform.serving.ids import first_id
     from lepton_platform.serving.log_scan import extent
 
-    for _ in range(TRIES):
-        try:
-            what = extent(settings.predictions_dir, task, hour)
-            return _count(settings, task, hour, what, most, first_id(since))
-        except FileNotFoundError:
-            continue
-    raise RuntimeError(
-        f"The files of {settings.predictions_dir / task / hour} changed {TRIES} times while they were read."
-    )
+    def count() -> "dict[str, Counted]":
+        return _count(settings, task, hour, extent(settings.predictions_dir, task, hour), most, first_id(since))
+
+    return undisturbed(count, settings.predictions_dir / task / hour)
 
 
 def _count(settings: Settings, task: str, hour: str, what: "Extent", most: int, first: str) -> "dict[str, Counted]":

@@ -4,14 +4,18 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.quality_book import QualityBook
+from lepton_platform.pipeline import operate
 from lepton_platform.pipeline.feedback import check_quality, enough_labels
 from lepton_platform.pipeline.history import history
 from lepton_platform.root import MARKER
+from lepton_platform.serving import log_reader
+from lepton_platform.serving.compaction import compact_hour
 from lepton_platform.serving.offers import deploy
 from lepton_platform.serving.params import RolloutParams
 from lepton_platform.serving.prediction_log import DurableLog
@@ -81,3 +85,27 @@ def test_enough_labels_is_the_same_wish_whenever_one_looks(settings: Settings) -
     then = enough_labels(settings, TASK, begun)
     assert first is not None and then is not None and first.at == then.at and first.kind == "labels"
     assert enough_labels(settings, TASK, datetime.now(UTC)) is None, "what an earlier request has answered"
+
+
+@pytest.mark.parametrize("what", ["labels are counted", "quality is judged", "labels are taken in"])
+def test_an_hour_that_is_compacted_while_its_words_are_read_loses_none(
+    settings: Settings, bento: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    begun, tag = datetime.now(UTC), serve(settings, bento)
+    answered(settings, tag, 80, "fresh")
+    read, later = log_reader.rows_of, datetime.now(UTC) + timedelta(hours=2)
+
+    def compacted_meanwhile(segment: Path, *given: Any) -> Any:
+        monkeypatch.setattr(log_reader, "rows_of", read)
+        compact_hour(settings.predictions_dir, TASK, segment.parent.name, later)
+        return read(segment, *given)
+
+    monkeypatch.setattr(log_reader, "rows_of", compacted_meanwhile)
+    if what == "labels are counted":
+        wish = enough_labels(settings, TASK, begun)
+        assert wish is not None and wish.why.startswith("80 answers")
+    elif what == "quality is judged":
+        assert check_quality(settings, TASK, DAY, datetime.now(UTC)).counts.labelled == 80
+    else:
+        assert operate.export_labels(settings, TASK).added == 80
+    assert not list(settings.predictions_dir.rglob("*.jsonl"))
