@@ -1,6 +1,7 @@
 """A stage of the table as a Dagster asset: same function, same files, and the DVC hash as its data version."""
 
 import json
+import os
 import re
 import signal
 import sys
@@ -50,7 +51,7 @@ def _in_child(context: dg.AssetExecutionContext, progress: Progress) -> Any:
     """Something with the signature of ``execute`` that runs it in a child process through Pipes."""
 
     def call(settings: Settings, task: str, stage: Stage, _: Progress) -> StageResult:
-        command = [sys.executable, "-m", "lepton_platform.pipeline.child", stage.name, task]
+        command = [sys.executable, "-m", "lepton_platform.pipeline.child", stage.name, task, str(os.getpid())]
         reader = _Reader(context, progress)
         client = dg.PipesSubprocessClient(cwd=str(settings.workspace), message_reader=reader.reader)
         with warnings.catch_warnings():

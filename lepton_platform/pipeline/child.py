@@ -1,11 +1,12 @@
-"""A heavy stage as a child process: ``python -m lepton_platform.pipeline.child STAGE TASK``.
+"""A heavy stage as a child process: ``python -m lepton_platform.pipeline.child STAGE TASK [PARENT]``.
 
 Started through Dagster Pipes, it streams step, figures and throughput back and ends with the stage's result; the
 same command runs on Ray or Kubernetes. Recording the result is the parent's part, and so is the lock on the stage's
-folder, which goes with the parent: a child that went on alone would write where the next run does.
+folder, which goes with the parent: a child that went on alone would write where the next run does. PARENT is its pid.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -23,10 +24,12 @@ EVERY_S = 0.5  # between two messages of progress
 PART_CHARS = 3_000  # of JSON, which quotes may double
 
 
-def main(stage: str, task: str) -> int:
+def main(stage: str, task: str, parent: str = "") -> int:
     from dagster_pipes import open_dagster_pipes
 
     die_with_parent()
+    if parent and os.getppid() != int(parent):  # it was killed while all this was imported
+        return 1
     with open_dagster_pipes() as pipes:
         last = 0.0
 
@@ -54,4 +57,4 @@ def in_parts(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))

@@ -135,7 +135,7 @@ def training(workspace: Workspace) -> psutil.Process | None:
     """The child that trains, below the daemon's run."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.cmdline()[-2:] == ["model", TASK] and Path(process.cwd()) == workspace.folder:
+            if process.cmdline()[3:5] == ["model", TASK] and Path(process.cwd()) == workspace.folder:
                 return process
     return None
 

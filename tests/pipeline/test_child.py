@@ -49,3 +49,10 @@ def test_a_child_ends_with_the_process_that_holds_the_lock_on_its_folder():
     parent.kill()
     parent.wait()
     assert not psutil.wait_procs([child], timeout=10)[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux is asked to end it")
+def test_a_child_whose_parent_was_killed_before_it_began_does_nothing():
+    command = [sys.executable, "-m", "lepton_platform.pipeline.child", "model", "digits", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
