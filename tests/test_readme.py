@@ -26,7 +26,9 @@ def test_every_lepton_command_is_there():
 
     known = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
     asked = [command.split()[1] for command in commands() if command.startswith("lepton ")]
-    assert set(asked) == {"predict", "trace", "run", "data", "deployments", "history", "rehearse"} and set(asked) <= set(known)
+    assert set(asked) == {"predict", "trace", "run", "data", "deployments", "history", "rehearse"} and set(
+        asked
+    ) <= set(known)
 
 
 def test_the_root_is_the_demo_profile():

@@ -70,7 +70,9 @@ def test_white_noise_is_flat_and_has_no_pitch():
     assert abs(found["spectral_tilt"]) < 0.5 and abs(found["high_band_db"]) < 0.3
     assert found["bandwidth_hz"] == pytest.approx(0.99 * 8_000, abs=50)
     assert found["rolloff_hz"] == pytest.approx(0.85 * 8_000, abs=100)
-    assert 0.5 < found["spectral_flatness"] < 0.65  # exp(-Euler gamma) of a random spectrum, and a little for the window
+    assert (
+        0.5 < found["spectral_flatness"] < 0.65
+    )  # exp(-Euler gamma) of a random spectrum, and a little for the window
     red = one(np.cumsum(noise(0.001)))
     assert red["spectral_tilt"] == pytest.approx(-6, abs=0.7)  # dB an octave, of a sum of noise
 

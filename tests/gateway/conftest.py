@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from lepton_platform import processes
 from lepton_platform.gateway import control
 from lepton_platform.root import MARKER
 from lepton_platform.serving.offers import deploy
@@ -76,12 +77,12 @@ class Serving:
 def serve(settings: Settings, port: int = 0) -> Iterator[Serving]:
     """Services that are ready, and are ended with the block, however it ends: none outlives a test that failed."""
     started = control.start_services(settings, port)
-    born, serving = control.born(started.pid), Serving(settings, started)
+    born, serving = processes.born(started.pid), Serving(settings, started)
     try:
         assert control.wait_ready(started.url, 90, started.pid), serving.log()
         yield serving
     finally:
-        stopped = not control.alive(started.pid, born) or control.stop(started.pid)
+        stopped = not processes.alive(started.pid, born) or control.stop(started.pid)
     assert stopped
 
 
