@@ -72,7 +72,8 @@ def _requests(settings: Settings, task: str) -> Iterator[Event]:
     for request in book.requests(task):
         asked = [{"kind": wish.kind, "at": wish.at.isoformat(), "why": wish.why} for wish in book.reasons(request.id)]
         details = {"run_id": request.run_id, "state": request.state, "reasons": asked}
-        yield Event(_at(request.requested_at.isoformat()), "retrain asked for", request.reason, details=details)
+        why = f"{request.reason} ({request.state})"
+        yield Event(_at(request.requested_at.isoformat()), "retrain asked for", why, details=details)
 
 
 def _qualities(settings: Settings, task: str) -> Iterator[Event]:

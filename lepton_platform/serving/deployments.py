@@ -9,7 +9,7 @@ from lepton_platform.database import engine
 from lepton_platform.serving import audit
 from lepton_platform.settings import Settings
 
-State = Literal["champion", "canary", "shadow", "retired", "turned back", "ended", "refused"]  # ended: was a shadow
+State = Literal["champion", "canary", "shadow", "retired", "turned back", "ended", "refused"]  # ended: a shadow, superseded
 LIVE: tuple[State, ...] = ("champion", "canary", "shadow")  # have a process; one of each a task
 row_table = sa.Table(
     "deployment",
@@ -111,13 +111,32 @@ class Deployments:
         assert inserted is not None
         return int(inserted[0])
 
+    def supersede(self, connection: sa.Connection, values: dict[str, Any]) -> None:
+        """End the task's canary, if there is one, in an open transaction: what ``values`` describes takes its place.
+
+        It is not turned back, since nothing was found against it: it may be offered again.
+        """
+        is_canary = sa.and_(row_table.c.task == values["task"], row_table.c.state == "canary")
+        found = connection.execute(sa.select(row_table.c.id, row_table.c.tag).where(is_canary)).first()
+        if found is None:
+            return
+        why = f"Superseded: {values['tag']} was offered meanwhile."
+        ended = {"state": "ended", "reason": why, "ended_at": audit.now()}
+        connection.execute(row_table.update().where(row_table.c.id == found.id).values(**ended))
+        told = {"why": why, "run_id": values["run_id"]}
+        audit.record(connection, values["task"], found.tag, found.id, "superseded", **told)
+
     def write(self, values: dict[str, Any], replacing: int | None) -> Deployment:
         """Add a row; a champion takes the place of the one that it was compared with, in one transaction.
+
+        A canary ends with that: it was compared with a champion that is none any more.
 
         ``sqlalchemy.exc.IntegrityError`` where another has been promoted meanwhile.
         """
         now = values["created_at"]
         with self.engine.begin() as connection:
+            if values["state"] == "champion":
+                self.supersede(connection, values)
             if values["state"] == "champion" and replacing is not None:
                 retire = row_table.update().where(row_table.c.id == replacing, row_table.c.state == "champion")
                 connection.execute(retire.values(state="retired", ended_at=now))

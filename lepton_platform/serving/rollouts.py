@@ -67,10 +67,14 @@ class Rollouts:
         return None if row is None else Rollout(**{**row, "steps": tuple(row["steps"])})
 
     def start_canary(self, values: dict[str, Any], steps: Sequence[float], every_s: float, **told: Any) -> Deployment:
-        """Put a Bento beside the champion with the first of its shares. ``values``: of the deployment's row."""
+        """Put a Bento beside the champion with the first of its shares. ``values``: of the deployment's row.
+
+        A canary that is there already ends: the later Bento is wanted, and one that nobody asks would wait for ever.
+        """
         steps = check_steps(steps, every_s)
         row = {**values, "state": "canary"}
         with self._unique(values["task"], "canary"), self._engine.begin() as connection:
+            self.deployments.supersede(connection, row)
             identifier = self.deployments.insert(connection, row)
             connection.execute(
                 _rollout.insert().values(

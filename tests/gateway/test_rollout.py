@@ -205,17 +205,33 @@ def test_the_same_key_is_answered_by_the_same_one(serving: Serving, other: Path,
     assert len({model for models in seen.values() for model in models}) == 2
 
 
-def test_a_second_canary_and_a_step_back_from_nothing_are_refused(
+def test_a_later_bento_takes_the_place_of_a_canary_and_a_step_back_from_nothing_is_refused(
     serving: Serving, other: Path, narrow: Path, frozen: Path
 ) -> None:
     from lepton_platform.stage import StageFailed
 
     with pytest.raises(StageFailed, match="no earlier champion"):
         Rollouts(serving.settings).roll_back(TASK, "?")
-    offer(serving.settings, TASK, other, frozen, steps=(50,), every_s=600)
-    with pytest.raises(StageFailed, match="has a canary already"):
-        offer(serving.settings, TASK, narrow, frozen, steps=(50,), every_s=600)
+    first = offer(serving.settings, TASK, other, frozen, steps=(50,), every_s=600).deployment
     with pytest.raises(StageFailed, match="rising shares"):
         offer(serving.settings, TASK, narrow, frozen, steps=(50, 5), every_s=600)
+    table = Rollouts(serving.settings).deployments
+    assert table.known(first.id).state == "canary"
+    second = offer(serving.settings, TASK, narrow, frozen, steps=(50,), every_s=600).deployment
+    assert table.known(first.id).state == "ended" and table.in_state(TASK, "canary") == second
+    assert actions(serving)[-2:] == ["superseded", "canary 50 %"]
+    until(lambda: {serving.predict("good").json()["model"] for _ in range(20)} == {champion(serving).tag, second.tag})
+    again = offer(serving.settings, TASK, other, frozen, steps=(50,), every_s=600).deployment
+    assert again.tag == first.tag and table.known(second.id).state == "ended"  # nothing was found against it
     assert Rollouts(serving.settings).roll_back(TASK, "enough")[0] == "ended"
     assert champion(serving).state == "champion" and actions(serving)[-1] == "rolled back"
+
+
+def test_a_champion_that_is_promoted_at_once_ends_the_canary(
+    serving: Serving, other: Path, narrow: Path, frozen: Path
+) -> None:
+    canary = offer(serving.settings, TASK, other, frozen, steps=(50,), every_s=600).deployment
+    promoted = offer(serving.settings, TASK, narrow, frozen).deployment
+    table = Rollouts(serving.settings).deployments
+    assert promoted.state == "champion" and table.known(canary.id).state == "ended"
+    until(lambda: {serving.predict("good").json()["model"] for _ in range(20)} == {promoted.tag})
