@@ -191,6 +191,20 @@ def test_the_tutorials_task_runs_to_a_deployment(checkout: Checkout):
     found = json.loads(checkout.lepton("status", "mails", "--json"))["tasks"]["mails"]
     assert {stage["state"] for stage in found["stages"].values()} == {"fresh"}
     assert found["deployed"].startswith("mails:")
+    assert_shown(found["stages"])
+
+
+def assert_shown(stages: dict[str, dict]) -> None:
+    """The table of a run that the tutorial shows is of this graph; what depends on the machine may differ."""
+    shown = [[cell.strip() for cell in line.split("│")[1:-1]] for line in TUTORIAL.read_text("utf-8").splitlines()]
+    table = {cells[0]: (cells[3], cells[4]) for cells in shown if len(cells) == 6}
+    assert list(table) == list(stages)
+    for name, (rows, figure) in table.items():
+        assert rows == ("" if stages[name]["rows"] is None else f"{stages[name]['rows']:,}"), name
+        metric, value = figure.rsplit(" ", 1)
+        assert metric == next(iter(stages[name]["metrics"])), name
+        if not metric.endswith("_per_s"):
+            assert stages[name]["metrics"][metric] == pytest.approx(float(value), rel=0.01, abs=0.05), name
 
 
 # --- infra
