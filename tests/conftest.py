@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from filelock import FileLock
 from lepton_platform import settings
 from lepton_platform.settings import STORES, Settings
 from tests.workspaces import Workspace, new_workspace
+
+
+def pytest_configure() -> None:
+    """Told to end (`timeout`, a CI that gives up), it ends as by Ctrl-C: fixtures end what they started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
