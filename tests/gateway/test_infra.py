@@ -189,6 +189,26 @@ def test_the_dashboards_have_names_of_their_own() -> None:
     )
 
 
+def leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from leaves(value, f"{place}.{key}")
+    else:
+        yield place, node
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_grafanas_own_types_know_every_word_of_a_dashboard(path: Path) -> None:
+    """What they do not know they leave out."""
+    from grafana_foundation_sdk.cog import plugins
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    plugins.register_default_plugins()  # of panels and queries
+    known = dict(leaves(json.loads(JSONEncoder().encode(Dashboard.from_json(board(path))))))
+    assert {place: value for place, value in leaves(board(path)) if known.get(place, "unknown") != value} == {}
+
+
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_a_dashboards_panels_stand_in_its_grid_and_ask_for_something(path: Path) -> None:
     whole = board(path)
