@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -86,22 +87,27 @@ def deployment_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
     return deployment
 
 
+def _kept(path: Path) -> dict[str, Any]:
+    """What is told of an hour's file; of an hour without answers there is none."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_metadata(path).num_rows if path.is_file() else 0
+    return {"dagster/row_count": rows, "file": dg.MetadataValue.path(str(path))}
+
+
 def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
-    about = "What the service answered within the hour, as one Parquet file; times are UTC."
+    about = "What the service answered within the hour, as one Parquet file, and hours before that were missed; times are UTC."
 
     @_asset(task, PREDICTIONS, owners, {"parquet"}, [DEPLOYMENT], about, partitions_def=HOURS)
     def predictions(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        import pyarrow.parquet as pq
-
-        from lepton_platform.serving.compaction import compact_hour
-
         mark_process(context.instance, context.run_id)
-        start = context.partition_time_window.start
-        hour = start.strftime(HOUR)
-        path = compact_hour(get_settings().predictions_dir, task, hour)
-        operate.count_served(get_settings(), task, hour)
-        rows = pq.read_metadata(path).num_rows if path.is_file() else 0
-        return dg.MaterializeResult(metadata={"dagster/row_count": rows, "file": dg.MetadataValue.path(str(path))})
+        settings, start = get_settings(), context.partition_time_window.start
+        for missed in operate.missed_hours(settings, task, start.strftime(HOUR)):
+            partition = datetime.strptime(missed, HOUR).strftime(HOURS.fmt)
+            known = partition if HOURS.has_partition_key(partition) else None
+            kept = _kept(operate.keep_hour(settings, task, missed))
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=known, metadata=kept))
+        return dg.MaterializeResult(metadata=_kept(operate.keep_hour(settings, task, start.strftime(HOUR))))
 
     return predictions
 

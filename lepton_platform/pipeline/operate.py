@@ -173,6 +173,26 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
     return found
 
 
+def keep_hour(settings: Settings, task: str, hour: str) -> Path:
+    """The hour of the log as one Parquet file, its path, and what was served in it counted for the drift checks to come."""
+    from lepton_platform.serving.compaction import compact_hour
+
+    path = compact_hour(settings.predictions_dir, task, hour)
+    count_served(settings, task, hour)
+    return path
+
+
+def missed_hours(settings: Settings, task: str, before: str) -> list[str]:
+    """Earlier hours that nobody has kept, as where the machine was off when it was their turn.
+
+    No media are swept that came after the first of them.
+    """
+    from lepton_platform.serving.log_reader import FEEDBACK, MIRRORED, PREDICTIONS, hours, segments
+
+    logs, kinds = settings.predictions_dir, (PREDICTIONS, MIRRORED, FEEDBACK)
+    return [hour for hour in hours(logs, task) if hour < before and any(segments(logs, task, hour, k) for k in kinds)]
+
+
 def count_served(settings: Settings, task: str, hour: str) -> int:
     """Count what was served in the hour, for the drift checks to come; how many rows."""
     from lepton_platform.monitoring.drift import DriftParams
