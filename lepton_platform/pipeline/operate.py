@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lepton_platform.pipeline.lineage import all_versions
 from lepton_platform.pipeline.params import section
-from lepton_platform.pipeline.run import exclusive
+from lepton_platform.pipeline.run import alone, exclusive
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.pipeline.versioning import tree_hash
 from lepton_platform.settings import Settings
@@ -174,11 +174,15 @@ def check_drift(settings: Settings, task: str, window: timedelta, now: datetime)
 
 
 def keep_hour(settings: Settings, task: str, hour: str) -> Path:
-    """The hour of the log as one Parquet file, its path, and what was served in it counted for the drift checks to come."""
+    """The hour of the log as one Parquet file, its path, and what was served in it counted for the drift checks to come.
+
+    One process at a time: several partitions that are caught up with find the same hours missed.
+    """
     from lepton_platform.serving.compaction import compact_hour
 
-    path = compact_hour(settings.predictions_dir, task, hour)
-    count_served(settings, task, hour)
+    with alone(settings, f"hours@{task}"):
+        path = compact_hour(settings.predictions_dir, task, hour)
+        count_served(settings, task, hour)
     return path
 
 

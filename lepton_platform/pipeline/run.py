@@ -45,10 +45,17 @@ class Outcome:
 
 @contextmanager
 def exclusive(settings: Settings, stage: Stage, task: str) -> Iterator[None]:
-    """One process at a time on a stage's output, whichever face it comes from; the kernel frees it on a kill."""
+    """One process at a time on a stage's output, whichever face it comes from."""
+    with alone(settings, stage.dvc_name(task)):
+        yield
+
+
+@contextmanager
+def alone(settings: Settings, name: str) -> Iterator[None]:
+    """One process at a time on what has this name in the workspace; the kernel frees it on a kill."""
     folder = settings.state_dir / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / stage.dvc_name(task)).open("w") as handle:
+    with (folder / name).open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -3,12 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from lepton_platform.components import live
+from lepton_platform.pipeline import operate
 from lepton_platform.serving.log_reader import hours
 from lepton_platform.serving.prediction_log import DurableLog
 from lepton_platform.settings import STORES, Settings, use_workspace
@@ -61,3 +64,10 @@ def test_an_hour_that_was_missed_is_kept_with_the_next(settings: Settings) -> No
     folder = settings.predictions_dir / TASK
     for missed in MISSED:
         assert {path.name for path in (folder / missed).iterdir()} == {"predictions.parquet", "feedback.parquet"}
+
+
+def test_several_who_catch_up_at_once_do_not_disturb_each_other(settings: Settings) -> None:
+    served(settings)
+    with ThreadPoolExecutor(6) as pool:
+        for path in pool.map(lambda _: operate.keep_hour(settings, TASK, MISSED[0]), range(6)):
+            assert pq.read_metadata(path).num_rows == 10
