@@ -21,6 +21,7 @@ from lepton_platform.tasks.trees.source import CORNERS, SourceParams
 from tests.data.pictures import exif, meadow, saved
 
 TEST_PHOTO = "2019_YELL_2_541000_4977000_image_crop"
+LARGEST = "2019_YELL_2_528000_4978000_image_crop2"
 
 
 def read(params: SourceParams, cache: Path = Path("/nowhere")) -> list[dict]:
@@ -79,6 +80,11 @@ def test_photos_and_tiles_can_be_chosen(cache_dir, rows):
     known = {row["id"]: row for row in rows}
     assert [row["photo"] for row in few] == [TEST_PHOTO, TEST_PHOTO, "SOAP_061"]
     assert all(known[row["id"]] == row for row in few)
+    spread = read(SourceParams(photos=["SOAP_061", LARGEST], tiles_per_photo=12, spread=True), cache_dir)
+    there = [(row["left"], row["top"]) for row in spread if row["photo"] == LARGEST]
+    every = [(row["left"], row["top"]) for row in rows if row["photo"] == LARGEST]
+    assert len(there) == 12 and there == [place for place in every if place in there] != every[:12]
+    assert max(top for _, top in there) > 1_500, "of the lower third, too"
     with pytest.raises(StageFailed, match=r"there is no SOAP_062\. There are: .*OSBS_029"):
         read(SourceParams(photos=["SOAP_062"]), cache_dir)
 

@@ -90,6 +90,7 @@ class SourceParams(raw.SourceParams):
     )
     photos: list[str] = Field(default_factory=list, description="Only these; all if none is named.")
     tiles_per_photo: int | None = Field(None, ge=1, description="Only so many tiles of a photo, from its upper left.")
+    spread: bool = Field(False, description="tiles_per_photo: chosen by hash, from all over the photo.")
 
     @model_validator(mode="after")
     def _has_a_path(self) -> "SourceParams":
@@ -99,6 +100,8 @@ class SourceParams(raw.SourceParams):
             raise ValueError("'pictures' goes with kind: coco, and only with it")
         if self.names and self.kind != "yolo":
             raise ValueError("'names' goes with kind: yolo")
+        if self.spread and self.tiles_per_photo is None:
+            raise ValueError("'spread' goes with tiles_per_photo")
         return self
 
 
@@ -214,15 +217,24 @@ def _records_of(found: Annotated, params: SourceParams) -> Iterator[Record]:
         }
         return
     parts = tiles(*photo.size, TILE_PX, MARGIN_PX)
-    for tile in parts[: params.tiles_per_photo]:
+    named = [(content_id(params.kind, found.name, f"{tile.left},{tile.top}"), tile) for tile in parts]
+    for identity, tile in _chosen(named, params):
         pixels = photo.pixels[tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
         yield {
-            ID: content_id(params.kind, found.name, f"{tile.left},{tile.top}"),
+            ID: identity,
             "image": data if len(parts) == 1 else encode_png(pixels),
             **common,
             **_place(tile),
             "boxes": _of_tile(photo.boxes, tile, parts, photo.size),
         }
+
+
+def _chosen(named: list[tuple[str, Tile]], params: SourceParams) -> list[tuple[str, Tile]]:
+    """As many tiles as are asked for, in the photo's order. Ids are hashes: the smallest lie anywhere."""
+    if not params.spread:
+        return named[: params.tiles_per_photo]
+    last = sorted(identity for identity, _ in named)[: params.tiles_per_photo][-1]
+    return [one for one in named if one[0] <= last]
 
 
 def _photo(data: bytes, found: Annotated, params: SourceParams) -> _Photo:
