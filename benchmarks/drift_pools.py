@@ -20,6 +20,7 @@ from PIL import Image, ImageFilter
 from lepton_platform.data.dataset import Dataset
 from lepton_platform.data.images import decode, encode_png
 from lepton_platform.data.packages import fetch_archive
+from lepton_platform.rehearsal.weather import dusk, fog
 from lepton_platform.serving.comparison import answers
 from tests.loop.emails import bodies
 from tests.tasks import prompts as speech
@@ -135,16 +136,6 @@ def turned(degrees: float) -> Callable[[Picture], Picture]:
 
 def soft(radius: float) -> Callable[[Picture], Picture]:
     return lambda picture: np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
-
-
-def fog(photo: Picture) -> Picture:
-    """Two fifths of the light come from the air."""
-    return (photo * 0.6 + 205 * 0.4).round().astype(np.uint8)
-
-
-def dusk(photo: Picture) -> Picture:
-    light = (photo / 255) ** 1.2 * 255 * 0.5 * np.array([0.95, 0.95, 1.1])
-    return np.clip(light, 0, 255).round().astype(np.uint8)
 
 
 def crushed(photo: Picture) -> Picture:

@@ -13,21 +13,13 @@ from PIL import Image, ImageFilter
 from lepton_platform.data.images import decode, encode_png
 from lepton_platform.data.records import raw_schema, to_table
 from lepton_platform.monitoring.reference import ReferenceParams
+from lepton_platform.rehearsal.weather import dusk, fog, pieces
 from lepton_platform.tasks.trees import drift, source
 from lepton_platform.tasks.trees.source import SourceParams
 from tests.tasks.windows import Windows
 
 HELD_OUT = "2019_YELL_2_541000_4977000_image_crop"
-
-
-def fog(photo: np.ndarray) -> np.ndarray:
-    """Two fifths of the light come from the air."""
-    return (photo * 0.6 + 205 * 0.4).round().astype(np.uint8)
-
-
-def dusk(photo: np.ndarray) -> np.ndarray:
-    light = (photo / 255) ** 1.2 * 255 * 0.5 * np.array([0.95, 0.95, 1.1])
-    return np.clip(light, 0, 255).round().astype(np.uint8)
+LARGEST = "2019_YELL_2_528000_4978000_image_crop2"
 
 
 def blur(photo: np.ndarray) -> np.ndarray:
@@ -54,9 +46,7 @@ def photos(tiles: pa.Table, *names: str) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def windows(tiles) -> Windows:
-    return Windows(
-        drift, photos(tiles, "2019_YELL_2_528000_4978000_image_crop2", "SOAP_061"), ReferenceParams(), min_distance=0.75
-    )
+    return Windows(drift, photos(tiles, LARGEST, "SOAP_061"), ReferenceParams(), min_distance=0.75)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +68,16 @@ def rows(pictures: list[np.ndarray]) -> pa.Table:
 
 def test_tiles_of_a_photo_never_seen_do_not_alarm(windows, held_out):
     assert windows.alarms(rows(held_out), (50, 100, 200), repeats=100) == {50: 0, 100: 0, 200: 0}
+
+
+def test_small_sharp_pieces_of_the_same_photo_do_not_alarm(tiles, cache_dir):
+    """What is left of the photo, sent as it is: views of the reference have lost some of their focus."""
+    chosen = list(source.records(SourceParams(photos=[LARGEST], tiles_per_photo=12, spread=True), cache_dir))
+    ids = {row["id"] for row in chosen}
+    others = [row for row in photos(tiles, LARGEST).to_pylist() if row["id"] not in ids]
+    sent = rows([picture for row in others for picture, _ in pieces(row, chosen)])
+    known = Windows(drift, to_table(chosen, raw_schema(source.SCHEMA)), ReferenceParams(), min_distance=0.75)
+    assert known.alarms(sent, (50, 100), repeats=50) == {50: 0, 100: 0}
 
 
 @pytest.mark.parametrize("name", DAMAGES)

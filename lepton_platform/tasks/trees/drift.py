@@ -33,8 +33,9 @@ CELL_PX = 100  # answers are compared cell by cell: a dozen tiles are too few
 BLOCK_PX = 500  # of a photo, what counts as one place
 MANY = 20  # photos: from here on they tell themselves how photos differ
 VIEWS = 500  # of the reference, about: where there are few photos, each view comes up to four times
-AT_TREE_SCALE = ("brightness", "sharpness", "saturation", "colourfulness", "excess_green")
-AT_FULL_SCALE = ("haze", "blockiness")
+# Haze, too: the darkest of some pixels is darker the finer the detail, so that a sharp photo would be a clear one
+AT_TREE_SCALE = ("brightness", "sharpness", "saturation", "colourfulness", "excess_green", "haze")
+AT_FULL_SCALE = ("blockiness",)
 
 
 def reference(rows: pa.Table) -> pa.Table:
