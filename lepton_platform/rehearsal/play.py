@@ -4,7 +4,6 @@ Everything is the real part: the graph through Dagster, the gateway and its work
 requests, the gates, the canary. Only the clock is hurried: what the daemon would look at in half a minute is looked at now.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -142,10 +141,9 @@ class Play:
 
         folder = {name: self.settings.path(get_stage(name).path(self.task)) for name in ("raw", "dataset")}
         column = self.shift.truth
-        rows = Dataset(folder["dataset"] / "train").read(["id", column])
-        truths = rows[column].to_pylist()
-        random.Random(0).shuffle(truths)
-        changes = {row: {column: truth} for row, truth in zip(rows["id"].to_pylist(), truths, strict=True)}
+        rows = Dataset(folder["dataset"] / "train").read(["id", column, *self.shift.reads]).to_pylist()
+        mixed = self.shift.mixed(rows, column)
+        changes = {row["id"]: {column: truth} for row, truth in zip(rows, mixed, strict=True)}
         return note_updates(folder["raw"].parent / "edits.jsonl", folder["raw"], changes)
 
     def set_param(self, section: str, **values: Any) -> None:

@@ -1,8 +1,10 @@
 """What a rehearsal sends: real inputs that the workspace has never seen, as it is used to them and as they become."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from lepton_platform.data.records import ID, PROBLEM, content_id
 from lepton_platform.pipeline.params import section
 from lepton_platform.pipeline.stages import get_stage
 from lepton_platform.rehearsal.client import Row
+from lepton_platform.rehearsal.weather import as_file, dusk, fog, others_boxes, pieces
 from lepton_platform.settings import Settings
 from lepton_platform.stage import StageFailed
 from lepton_platform.tasks import load_part
@@ -45,17 +48,27 @@ class Sizes:
 Both = tuple[list[Row], list[Row]]
 
 
+def shuffled(rows: Sequence[Mapping[str, Any]], column: str) -> list[Any]:
+    """The rows' truths in another order, the same every time."""
+    truths = [row[column] for row in rows]
+    random.Random(0).shuffle(truths)
+    return truths
+
+
 @dataclass(frozen=True)
 class Shift:
     """``about``: what changes, in words. ``rows``: what is asked as usual, and labelled inputs of the new kind.
 
-    Both come in an order that tells nothing. ``truth``: the source's column.
+    Both come in an order that tells nothing. ``truth``: the source's column. ``mixed``: rows and that column → for each
+    row the truth of another; ``reads``: the columns that it needs besides.
     """
 
     about: str
     rows: Callable[[Settings], Both]
     sizes: Sizes
     truth: str = "label"
+    mixed: Callable[[Sequence[Mapping[str, Any]], str], list[Any]] = shuffled
+    reads: tuple[str, ...] = ()
 
 
 def unseen(settings: Settings, task: str, most: int) -> list[Row]:
@@ -124,6 +137,22 @@ def _two_parts(settings: Settings, task: str) -> Both:
     return rows[: sizes.ordinary], rows[sizes.ordinary :]
 
 
+def _at_dusk_in_fog(settings: Settings) -> Both:
+    """Pieces of the tiles that the workspace's sample has left out: on a clear day, and the same once more."""
+    from lepton_platform.data.images import decode
+    from lepton_platform.tasks.trees import source
+
+    params: Any = section(settings.workspace, "trees", "source", source.SourceParams)
+    whole = params.model_copy(update={"tiles_per_photo": None, "spread": False})
+    ids = set(Dataset(settings.path(get_stage("raw").path("trees"))).read([ID])[ID].to_pylist())
+    tiles = list(source.records(whole, settings.cache_dir))
+    known = [tile for tile in tiles if tile[ID] in ids]
+    others = [tile for tile in tiles if tile[ID] not in ids]
+    clear = [Row(as_file(photo), boxes) for tile in others for photo, boxes in pieces(tile, known)]
+    clear.sort(key=lambda row: content_id("rehearsal", sha256(row.content).hexdigest()))
+    return clear, [Row(as_file(fog(dusk(decode(row.content)))), row.truth) for row in clear]
+
+
 SHIFTS: Mapping[str, Shift] = {
     "sentiment": Shift(
         "sentences about products and restaurants instead of films",
@@ -136,6 +165,14 @@ SHIFTS: Mapping[str, Shift] = {
         _called_in,
         Sizes(ordinary=50, labelled=180, probe=150, clients=3),
         truth="text",
+    ),
+    "trees": Shift(
+        "photos taken at dusk and in fog",
+        _at_dusk_in_fog,
+        Sizes(ordinary=24, labelled=72, probe=42, clients=2),
+        truth="boxes",
+        mixed=others_boxes,
+        reads=("width", "height"),
     ),
 }
 

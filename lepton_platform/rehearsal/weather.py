@@ -31,7 +31,7 @@ def dusk(photo: "Picture") -> "Picture":
 def pieces(tile: Tile, known: Sequence[Tile]) -> Iterator[tuple["Picture", list[dict[str, Any]]]]:
     """What of the tile's core no known tile shows, in pieces that do not overlap, each with its boxes as people say them.
 
-    That is ``{"box": [x1, y1, x2, y2]}``. Tiles reach into their neighbours' cores by a margin: it is left out.
+    That is ``{"box": [x1, y1, x2, y2], "label": "tree"}``. Tiles reach into their neighbours' cores by a margin: it is left out.
     """
     shown = [_moved((0, 0, one["width"], one["height"]), one, tile) for one in known if one["photo"] == tile["photo"]]
     left, top, right, bottom = _unseen(tuple(tile["core"]), shown)
@@ -44,7 +44,7 @@ def pieces(tile: Tile, known: Sequence[Tile]) -> Iterator[tuple["Picture", list[
             corners = box["x1"] - left, box["y1"] - top, box["x2"] - left, box["y2"] - top
             seen = piece.cut(corners)
             if seen is not None and _area(seen) >= VISIBLE * _area(corners):
-                boxes.append({"box": list(seen)})
+                boxes.append({"box": list(seen), "label": box["label"]})
         yield picture[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width], boxes
 
 
