@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -45,7 +46,7 @@ class Judging:
         if deployment.state not in ("canary", "shadow"):
             return
         if self.rollouts.end(deployment, "refused to load", why, who=WHO) and deployment.state == "canary":
-            self._alert(deployment, f"{deployment.tag} was turned back: {why}", over=False)
+            self._turned_back(deployment, why)
 
     def judge(self, canary: Deployment) -> None:
         """Let it wait, go on or go."""
@@ -74,21 +75,19 @@ class Judging:
         logger.info("%s: %s. %s", canary.tag, verdict.what, verdict.why)
         if verdict.what == "turn back":
             self.rollouts.end(canary, "turned back", verdict.why, **told)
-            self._alert(canary, f"{canary.tag} was turned back: {verdict.why}", over=False)
+            self._turned_back(canary, verdict.why)
         elif rollout.last:
             self.rollouts.promote(canary, f"Promoted: {verdict.why}", **told)
-            self._alert(canary, f"{canary.tag} was promoted.", over=True)
+            self._tell(lambda alerts: alerts.promoted(canary.task, canary.tag))
         else:
             self.rollouts.advance(rollout, verdict.why, **told)
 
-    def _alert(self, canary: Deployment, why: str, over: bool) -> None:
+    def _turned_back(self, canary: Deployment, why: str) -> None:
+        self._tell(lambda alerts: alerts.raised(canary.task, "rollout", f"{canary.tag} was turned back: {why}"))
+
+    def _tell(self, what: Callable[[Alerts], object]) -> None:
         """In a thread: a webhook that does not answer must not hold up who keeps the workers alive."""
-
-        def tell() -> None:
-            alerts = Alerts(self.settings)
-            (alerts.cleared if over else alerts.raised)(canary.task, "rollout", why)
-
-        threading.Thread(target=tell, name="alert", daemon=True).start()
+        threading.Thread(target=lambda: what(Alerts(self.settings)), name="alert", daemon=True).start()
 
     def _said(self, canary: Deployment, champion: Deployment | None) -> tuple[Agreed, Agreed] | None:
         """How far both agree with what people said since the canary began, looked up every ``SAID_S``."""

@@ -36,6 +36,7 @@ STAYS_AWAY: Mapping[Kind, timedelta] = {  # before its end is told; others end a
     "errors": timedelta(minutes=5),
     "disk": timedelta(minutes=5),
 }
+OF_A_BENTO: tuple[Kind, ...] = ("drift", "quality", "rollout")  # over with the next that serves, which is judged anew
 logger = logging.getLogger("lepton.alerts")
 
 _metadata = sa.MetaData()
@@ -138,6 +139,11 @@ class Alerts:
             )
         self.deliver(at)
         return ended.rowcount > 0
+
+    def promoted(self, task: str, tag: str) -> None:
+        """Another Bento serves. Where its own checks find the same, it is one alert with what was open."""
+        for kind in OF_A_BENTO:
+            self.cleared(task, kind, f"{tag} was promoted.")
 
     def of(self, task: str, kind: Kind | None = None) -> list[Alert]:
         """A task's, the latest first."""

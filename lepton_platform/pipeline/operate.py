@@ -89,15 +89,10 @@ def deploy(
         again=again,
     )
     if decision.promoted and decision.changed:  # at once; of a canary its ramp tells
-        _over(settings, task, f"{decision.deployment.tag} was promoted.")
+        from lepton_platform.monitoring.alerts import Alerts
+
+        Alerts(settings).promoted(task, decision.deployment.tag)
     return decision
-
-
-def _over(settings: Settings, task: str, why: str) -> None:
-    """That a canary was turned back matters no more."""
-    from lepton_platform.monitoring.alerts import Alerts
-
-    Alerts(settings).cleared(task, "rollout", why)
 
 
 def shadow(settings: Settings, task: str, *, bento: Path | None = None) -> "Deployment":

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.root import MARKER
 from lepton_platform.serving.audit import changes
 from lepton_platform.serving.deployments import Deployment, Deployments
@@ -85,7 +86,9 @@ def test_a_canary_takes_over_step_by_step_and_is_rolled_back(
         load.wait(50)
         offer(serving.settings, TASK, other, frozen, steps=(30, 100), every_s=1.5)
         assert state(serving, other) == "canary" and load.models[tag_of(other)] == 0
+        Alerts(serving.settings, []).raised(TASK, "rollout", "One before was turned back.")
         until(lambda: state(serving, other) == "champion")
+        until(lambda: not Alerts(serving.settings, []).open())
         before = load.models[tag_of(bentos[TASK])]
         load.wait(100)
         assert load.models[tag_of(bentos[TASK])] <= before + 8  # those that were on their way
@@ -130,6 +133,7 @@ def test_a_canary_that_fails_is_turned_back_and_nobody_notices(serving: Serving,
     assert last.action == "turned back" and "requests failed" in last.why and last.who == "ramp"
     assert last.details["canary"]["errors"] > 0
     assert actions(serving) == ["promoted", "canary 50 %", "turned back"]  # within its first step
+    until(lambda: [alert.kind for alert in Alerts(serving.settings, []).open()] == ["rollout"])
     again = offer(serving.settings, TASK, narrow, frozen)
     assert not again.promoted and "was turned back" in again.reason
 

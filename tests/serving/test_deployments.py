@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from lepton_platform.data.dataset import Dataset
-from lepton_platform.monitoring.alerts import Alerts
+from lepton_platform.monitoring.alerts import OF_A_BENTO, Alerts
 from lepton_platform.pipeline import operate
 from lepton_platform.pipeline.operate import champion_versions
 from lepton_platform.root import MARKER
@@ -215,16 +215,19 @@ def test_only_the_latest_are_asked_and_both_reasons_are_given(
     assert "the same 300 rows" in decision.reason and "the latest 60 labelled production rows" in decision.reason
 
 
-def test_that_a_canary_was_turned_back_is_over_with_whatever_is_promoted_next(
+def test_what_was_wrong_with_a_bento_is_over_with_the_next_that_is_promoted(
     settings: Settings, bento: Path, equal: Path, worse: Path, frozen: Path
 ) -> None:
     (settings.workspace / MARKER).write_text(f"{TASK}: {{}}\n", "utf-8")
     shutil.copytree(frozen, settings.path("data", TASK, "dataset", "test"))
     assert operate.deploy(settings, TASK, None, bento=bento).promoted
-    Alerts(settings, []).raised(TASK, "rollout", "sentiment:1 was turned back: it failed.")
+    for kind in OF_A_BENTO:
+        Alerts(settings, []).raised(TASK, kind, "It is wrong.")
     assert not operate.deploy(settings, TASK, None, bento=worse).promoted
     assert not operate.deploy(settings, TASK, None, bento=bento).changed
-    assert len(Alerts(settings, []).open()) == 1
+    assert len(Alerts(settings, []).open()) == len(OF_A_BENTO)
     assert operate.deploy(settings, TASK, None, bento=equal).promoted
-    [over] = Alerts(settings, []).of(TASK, "rollout")
-    assert over.resolved_why == f"{tag_of(equal)} was promoted."
+    assert {one.resolved_why for one in Alerts(settings, []).of(TASK)} == {f"{tag_of(equal)} was promoted."}
+    Alerts(settings, []).raised(TASK, "drift", "It does not know these inputs, either.")
+    [one] = Alerts(settings, []).of(TASK, "drift")
+    assert one.seen == 2 and one.resolved_at is None, "nobody is told twice"
