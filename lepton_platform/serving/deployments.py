@@ -9,7 +9,9 @@ from lepton_platform.database import engine
 from lepton_platform.serving import audit
 from lepton_platform.settings import Settings
 
-State = Literal["champion", "canary", "shadow", "retired", "turned back", "ended", "refused"]  # ended: a shadow, superseded
+State = Literal[
+    "champion", "canary", "shadow", "retired", "turned back", "ended", "refused"
+]  # ended: a shadow, superseded
 LIVE: tuple[State, ...] = ("champion", "canary", "shadow")  # have a process; one of each a task
 row_table = sa.Table(
     "deployment",
