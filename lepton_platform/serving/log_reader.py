@@ -4,6 +4,7 @@ A row is looked for in the segments of its id's hour by bisection over the mappe
 a million reads some twenty pages. Media are looked up where a table is made: a column of bytes, as in the training rows.
 """
 
+import contextlib
 import heapq
 import json
 import logging
@@ -45,8 +46,15 @@ def compacted(predictions: Path, task: str, hour: str, kind: str = PREDICTIONS) 
 
 
 def rows_of(segment: Path, ids: AbstractSet[str] | None = None) -> Iterator[Row]:
-    """The whole rows of a segment, or those with these ids: its unused end and a row cut short are not rows."""
-    data = segment.read_bytes()
+    """The whole rows of a segment, or those with these ids: its unused end and a row cut short are not rows.
+
+    None of one that is gone: its hour has been compacted since it was listed, and who reads the Parquet file after the
+    segments finds its rows there.
+    """
+    try:
+        data = segment.read_bytes()
+    except FileNotFoundError:
+        return
     data = data[: data.find(b"\0")] if b"\0" in data else data
     wanted = None if ids is None else {identifier.encode() for identifier in ids}
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
@@ -65,10 +73,11 @@ def read_rows(predictions: Path, task: str, hour: str, kind: str = PREDICTIONS) 
 
     Media are named, with their size; their bytes are in the tables.
     """
-    old = map(from_table_row, _compacted_rows(compacted(predictions, task, hour, kind)))
-    found = {row["id"]: row for row in old}
-    for segment in segments(predictions, task, hour, kind):
-        found |= {row["id"]: shortened(row) for row in rows_of(segment)}
+    fresh = {row["id"]: shortened(row) for s in segments(predictions, task, hour, kind) for row in rows_of(s)}
+    old = map(
+        from_table_row, _compacted_rows(compacted(predictions, task, hour, kind))
+    )  # last: what it has, no segment need have
+    found = {row["id"]: row for row in old} | fresh
     return [found[key] for key in sorted(found)]
 
 
@@ -240,8 +249,9 @@ def find(predictions: Path, task: str, identifier: str, kind: str = PREDICTIONS)
     if hour is None:
         return None
     for segment in segments(predictions, task, hour, kind):
-        if segment.stem[len(kind) + 1 :] <= identifier and (row := _bisect(segment, identifier)):
-            return shortened({name: _checked(predictions / task, value) for name, value in row.items()})
+        with contextlib.suppress(FileNotFoundError):  # compacted meanwhile: the Parquet file has it
+            if segment.stem[len(kind) + 1 :] <= identifier and (row := _bisect(segment, identifier)):
+                return shortened({name: _checked(predictions / task, value) for name, value in row.items()})
     rows = list(_compacted_rows(compacted(predictions, task, hour, kind), {identifier}))
     return from_table_row(rows[0]) if rows else None
 

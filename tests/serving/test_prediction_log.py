@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_platform.serving import prediction_log
+from lepton_platform.serving import log_reader, prediction_log
 from lepton_platform.serving.compaction import compact_hour, hour_end
 from lepton_platform.serving.ids import Ids, hour_of, time_of
 from lepton_platform.serving.log_reader import (
@@ -221,3 +221,28 @@ def test_an_hour_without_rows_is_an_empty_table(tmp_path: Path) -> None:
     assert read_log(tmp_path, TASK, "2026-01-01T00").column_names == ["id", "at"]
     path = compact_hour(tmp_path, TASK, "2026-01-01T00")
     assert path.is_file() and read_log(tmp_path, TASK, "2026-01-01T00").num_rows == 0
+
+
+@pytest.mark.parametrize("reader", ["read_rows", "read_log", "find"])
+def test_an_hour_that_is_compacted_between_a_look_and_the_next_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    log = DurableLog(tmp_path / TASK, PREDICTIONS)
+    ids = log.append([row(f"film {number}") for number in range(40)])
+    log.close()
+    hour, listed = only_hour(tmp_path), log_reader.segments
+
+    def compacted_then(*given: Any) -> list[Path]:
+        found = listed(*given)
+        monkeypatch.setattr(log_reader, "segments", listed)
+        compact_hour(tmp_path, TASK, hour, now=LATER)
+        return found
+
+    monkeypatch.setattr(log_reader, "segments", compacted_then)
+    if reader == "find":
+        found = find(tmp_path, TASK, ids[7])
+        assert found is not None and found["text"] == "film 7"
+    else:
+        rows = read_rows(tmp_path, TASK, hour) if reader == "read_rows" else read_log(tmp_path, TASK, hour).to_pylist()
+        assert [one["id"] for one in rows] == ids
+    assert not listed(tmp_path, TASK, hour)
