@@ -42,7 +42,7 @@ def labels_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
 
     @_asset(task, LABELS, owners, {"json"}, [], about)
     def labels(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        mark_process(context.instance, context.run_id)
+        mark_process(context.instance, context.run.run_id)
         done = operate.export_labels(get_settings(), task)
         figures = {name: getattr(done, name) for name in ("added", "changed", "contradicted", "unknown", "missing")}
         version = dg.DataVersion(tree_hash(operate.labels_file(get_settings(), task)))
@@ -56,7 +56,7 @@ def online_features_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
 
     @_asset(task, ONLINE, owners, {"feast"}, ["features"], about)
     def online_features(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        mark_process(context.instance, context.run_id)
+        mark_process(context.instance, context.run.run_id)
         try:
             version, keys = operate.publish_features(get_settings(), task)
         except StageFailed as failure:
@@ -72,9 +72,9 @@ def deployment_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
 
     @_asset(task, DEPLOYMENT, owners, {"bentoml"}, ["bento", "dataset"], about)
     def deployment(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        mark_process(context.instance, context.run_id)
+        mark_process(context.instance, context.run.run_id)
         try:
-            decision = operate.deploy(get_settings(), task, context.run_id)
+            decision = operate.deploy(get_settings(), task, context.run.run_id)
         except StageFailed as failure:
             raise dg.Failure(failure.message, metadata=failure.details, allow_retries=False) from None
         context.log.info(decision.reason)
@@ -100,7 +100,7 @@ def predictions_asset(task: str, owners: list[str]) -> dg.AssetsDefinition:
 
     @_asset(task, PREDICTIONS, owners, {"parquet"}, [DEPLOYMENT], about, partitions_def=HOURS)
     def predictions(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        mark_process(context.instance, context.run_id)
+        mark_process(context.instance, context.run.run_id)
         settings, start = get_settings(), context.partition_time_window.start
         for missed in operate.missed_hours(settings, task, start.strftime(HOUR)):
             partition = datetime.strptime(missed, HOUR).strftime(HOURS.fmt)
@@ -126,7 +126,7 @@ def drift_asset(task: str, owners: list[str], window_hours: float) -> dg.AssetsD
         check_specs=[dg.AssetCheckSpec(DRIFT_CHECK, asset=key, description="No signal has drifted.")],
     )
     def drift(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-        mark_process(context.instance, context.run_id)
+        mark_process(context.instance, context.run.run_id)
         try:
             found = operate.check_drift(get_settings(), task, timedelta(hours=window_hours), datetime.now(UTC))
         except StageFailed as failure:
@@ -162,7 +162,7 @@ def served_quality_asset(task: str, owners: list[str], window_hours: float) -> d
         check_specs=[dg.AssetCheckSpec(QUALITY_CHECK, asset=key, description=said)],
     )
     def served_quality(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-        mark_process(context.instance, context.run_id)
+        mark_process(context.instance, context.run.run_id)
         try:
             found = check_quality(get_settings(), task, timedelta(hours=window_hours), datetime.now(UTC))
         except StageFailed as failure:

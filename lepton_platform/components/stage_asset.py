@@ -70,7 +70,7 @@ def _killed(context: dg.AssetExecutionContext, stage: Stage, task: str, said: st
     """``StageFailed`` where a signal ended the child, and a note on the run that this was not what it did."""
     ended = re.search(r"code -(\d+)$", said)  # Dagster keeps the code nowhere else
     if ended is not None:
-        mark_killed(context.instance, context.run_id)
+        mark_killed(context.instance, context.run.run_id)
         raise StageFailed(
             f"The child process of {task}/{stage.name} was ended from outside ({signal.strsignal(int(ended[1]))}), as "
             "the system does where memory is short. The next run goes on from its last checkpoint."
@@ -158,14 +158,14 @@ def _results(context: dg.AssetExecutionContext, stage: Stage, outcome: Outcome) 
 
 def _run(context: dg.AssetExecutionContext, stage: Stage, task: str) -> Iterator[Any]:
     settings = get_settings()
-    mark_process(context.instance, context.run_id)
+    mark_process(context.instance, context.run.run_id)
     progress = _log_progress(context, watcher(task, stage.name))
     call = _in_child(context, progress) if stage.heavy else execute
     force = context.run.tags.get(FORCE_TAG) == "true"
     versions = open_versions()
     try:
         outcome = run_recorded(
-            settings, versions, task, stage, run_id=context.run_id, force=force, call=call, progress=progress
+            settings, versions, task, stage, run_id=context.run.run_id, force=force, call=call, progress=progress
         )
     except StageFailed as failure:
         yield from _failed(stage, task, failure)

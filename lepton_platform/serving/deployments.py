@@ -118,15 +118,12 @@ class Deployments:
 
         It is not turned back, since nothing was found against it: it may be offered again.
         """
-        is_canary = sa.and_(row_table.c.task == values["task"], row_table.c.state == "canary")
-        found = connection.execute(sa.select(row_table.c.id, row_table.c.tag).where(is_canary)).first()
-        if found is None:
-            return
         why = f"Superseded: {values['tag']} was offered meanwhile."
-        ended = {"state": "ended", "reason": why, "ended_at": audit.now()}
-        connection.execute(row_table.update().where(row_table.c.id == found.id).values(**ended))
+        end = row_table.update().where(row_table.c.task == values["task"], row_table.c.state == "canary")
+        end = end.values(state="ended", reason=why, ended_at=audit.now())
         told = {"why": why, "run_id": values["run_id"]}
-        audit.record(connection, values["task"], found.tag, found.id, "superseded", **told)
+        for found in connection.execute(end.returning(row_table.c.id, row_table.c.tag)).all():
+            audit.record(connection, values["task"], found.tag, found.id, "superseded", **told)
 
     def write(self, values: dict[str, Any], replacing: int | None) -> Deployment:
         """Add a row; a champion takes the place of the one that it was compared with, in one transaction.

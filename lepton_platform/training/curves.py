@@ -30,8 +30,10 @@ def _first_measure_last(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """A cell is empty where a step did not measure it, as the gradient's norm where a loss in half precision overflowed."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]) if rows else ["step", "loss"], lineterminator="\n")
+        writer = csv.DictWriter(handle, columns or ["step", "loss"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -410,6 +410,11 @@ class Changes(RuleBasedStateMachine):
         self.served.append(identifier)
         self.actions.append("promoted")
 
+    def superseded(self) -> None:
+        if (canary := self.only("canary")) is not None:
+            self.states[canary] = "ended"
+            self.actions.append("superseded")
+
     @rule(target=snapshots, replacing=st.none() | snapshots)
     def deploy(self, replacing: Deployment | None) -> Deployment:
         """As ``offers.deploy`` writes it; ``replacing``: the champion when the Bento was compared with it."""
@@ -420,6 +425,7 @@ class Changes(RuleBasedStateMachine):
                 self.table.write(values, compared)
             return self.table.known(now)
         written = self.table.write(values, compared)
+        self.superseded()
         self.crowned(written.id)
         return written
 
@@ -440,11 +446,13 @@ class Changes(RuleBasedStateMachine):
                 self.rollouts.start_canary(values, (5, 25, 100), 60) if canary else self.rollouts.start_shadow(values)
             )
 
-        if self.only(state) is not None:
-            with pytest.raises(StageFailed, match=f"has a {state} already"):
+        if state == "shadow" and self.only(state) is not None:
+            with pytest.raises(StageFailed, match="has a shadow already"):
                 begin()
             return multiple()
         written = begin()
+        if state == "canary":
+            self.superseded()
         self.states[written.id] = state
         self.step[written.id] = 0
         self.actions.append("canary 5 %" if state == "canary" else "shadow")
@@ -621,9 +629,11 @@ def test_who_acts_at_once_makes_one_champion_and_loses_no_row(settings: Settings
         found = at_once(settings, *(f"act(Rollouts(settings), {where!r}, {seed}, 80)" for seed in range(2)))
     for one in found:
         done.update(one)
-    changes = audit.changes(rollouts.deployments.engine, where)
-    assert Counter(change.action for change in changes) == done and len(done) >= 3  # which, is a race's
-    states = Counter(one.state for one in rollouts.deployments.history(where))
+    changes, rows = audit.changes(rollouts.deployments.engine, where), rollouts.deployments.history(where)
+    told = Counter(change.action for change in changes)
+    assert told.pop("superseded", 0) == sum(one.reason.startswith("Superseded") for one in rows)
+    assert told == done and len(done) >= 3  # which, is a race's
+    states = Counter(one.state for one in rows)
     assert states["champion"] == 1 and states["canary"] <= 1 and states["shadow"] <= 1
     serving = rollouts.deployments.champion(where)
     last = next(change for change in changes if change.action == "promoted")
