@@ -1,33 +1,19 @@
 """The hourly partition: its hour is kept as Parquet, and so are those that were missed."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
-import pytest
 
 from lepton_platform.components import live
 from lepton_platform.pipeline import operate
 from lepton_platform.serving.log_reader import hours
 from lepton_platform.serving.prediction_log import DurableLog
-from lepton_platform.settings import STORES, Settings, use_workspace
+from lepton_platform.settings import Settings
 
 TASK = "sentiment"
 MISSED = ("2026-03-01T10", "2026-03-01T12")  # the machine was off when it was their turn
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    for name in (*STORES, "LEPTON_WORKSPACE"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back at the end, whatever is written meanwhile
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("lepton_platform.settings._settings", None)
-    (tmp_path / "params.yaml").write_text(f"{TASK}: {{}}\n")
-    yield use_workspace(tmp_path)
 
 
 def served(settings: Settings) -> None:

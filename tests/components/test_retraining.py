@@ -1,10 +1,8 @@
 """The sensor that launches retrainings, as the daemon calls it: one run for all that ask, or none and why."""
 
-import os
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,7 +12,7 @@ from lepton_platform.components import live, retraining
 from lepton_platform.components.dead_runs import BORN_TAG, HOST_TAG, PID_TAG, mark_process, process_tags
 from lepton_platform.monitoring.alerts import Alerts
 from lepton_platform.monitoring.retraining import RetrainBook, RetrainRequest
-from lepton_platform.settings import STORES, Settings, use_workspace
+from lepton_platform.settings import Settings
 
 TASK = "sentiment"
 JOB = f"{TASK}_retrain"
@@ -93,18 +91,6 @@ class Daemon:
 
     def requests(self) -> list[RetrainRequest]:
         return self.book.requests(TASK)
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    for name in (*STORES, "LEPTON_WORKSPACE"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back at the end, whatever is written meanwhile
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("lepton_platform.settings._settings", None)
-    (tmp_path / "params.yaml").write_text(f"{TASK}: {{}}\n")
-    found = use_workspace(tmp_path)
-    found.state_dir.mkdir()
-    yield found
 
 
 @pytest.fixture
